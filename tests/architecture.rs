@@ -45,6 +45,8 @@ const LIBRARY_LEVELS: &Levels = &[
     ("files::upload::temp_file", 50),
     ("files::root", 51),
     ("files::listing", 52),
+    ("files::archive", 53),
+    ("files::manage", 53),
     ("files::upload", 52),
     ("net", 50),
     ("net::observe::histogram", 50),

@@ -1,136 +1,13 @@
 //! Tests of the test page, the sample pages and the admin page in a real browser.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::client::{Client, TIMEOUT};
-use crate::support::{ChildProcess, TwsProcess, wait_until};
-
-fn start_driver() -> Option<(ChildProcess, u16)> {
-    let mut command = Command::new("chromedriver");
-    command.arg("--port=0").stdout(Stdio::piped());
-    let mut driver = ChildProcess::start(&mut command);
-    let stdout = driver.stdout.take().expect("stdio pipe");
-    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    let port = lines.find_map(|line| {
-        let (_, port) = line.split_once("successfully on port ")?;
-        port.trim_end_matches('.').parse::<u16>().ok()
-    });
-    match port {
-        Some(port) => Some((driver, port)),
-        None => {
-            driver.wait_for_exit();
-            None
-        }
-    }
-}
-
-/// Chromium, controlled by chromedriver over the WebDriver protocol (W3C WebDriver §14).
-struct Browser {
-    _driver: ChildProcess,
-    address: SocketAddr,
-    session: String,
-}
-
-impl Browser {
-    fn start() -> Self {
-        // chromedriver needs the same port on IPv4 and IPv6, and exits if one of them is in use.
-        let (driver, port) = (0..10)
-            .find_map(|_| start_driver())
-            .expect("port in the output of chromedriver");
-        let mut browser = Self {
-            _driver: driver,
-            address: ([127, 0, 0, 1], port).into(),
-            session: String::new(),
-        };
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--window-size=1280,1000",
-        ];
-        // A self-signed certificate is not trusted by any client.
-        let options = json!({
-            "acceptInsecureCerts": true,
-            "goog:chromeOptions": { "args": arguments }
-        });
-        let capabilities = json!({ "capabilities": { "alwaysMatch": options } });
-        let result = browser.command("POST", "/session", &capabilities);
-        browser.session = result["sessionId"].as_str().expect("session id").to_owned();
-        browser
-    }
-
-    fn command(&self, method: &str, path: &str, content: &Value) -> Value {
-        let content = content.to_string();
-        let mut client = Client::connect(self.address);
-        client.send(format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{content}",
-            self.address,
-            content.len()
-        ));
-        let response = client.response();
-        let mut result: Value = serde_json::from_str(&response.text()).expect("parse JSON");
-        assert_eq!(response.status, 200, "{method} {path}: {result}");
-        result["value"].take()
-    }
-
-    fn open(&self, url: &str) {
-        let path = format!("/session/{}/url", self.session);
-        self.command("POST", &path, &json!({ "url": url }));
-    }
-
-    /// Runs a function body in the page and returns its result.
-    fn script(&self, script: &str) -> Value {
-        let path = format!("/session/{}/execute/sync", self.session);
-        self.command("POST", &path, &json!({ "script": script, "args": [] }))
-    }
-
-    fn click(&self, selector: &str) {
-        // Without `instant` the page scrolls smoothly, and the click can miss the element.
-        self.script(&format!(
-            "document.querySelector('{selector}').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
-        ));
-        let find = format!("/session/{}/element", self.session);
-        let wanted = json!({ "using": "css selector", "value": selector });
-        let found = self.command("POST", &find, &wanted);
-        let element = found.as_object().and_then(|found| found.values().next());
-        let element = element.and_then(Value::as_str).expect("element found");
-        let click = format!("{find}/{element}/click");
-        self.command("POST", &click, &json!({}));
-    }
-
-    /// Runs the script until its result is neither null nor false.
-    fn wait_for(&self, script: &str) -> Value {
-        let mut result = Value::Null;
-        wait_until(script, TIMEOUT, || {
-            result = self.script(script);
-            result != Value::Null && result != Value::Bool(false)
-        });
-        result
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let path = format!("/session/{}", self.session);
-            self.command("DELETE", &path, &json!({}));
-        }
-    }
-}
+use crate::support::TwsProcess;
+use crate::support::browser::Browser;
 
 fn sample_site() -> TwsProcess {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -368,6 +245,7 @@ fn test_page_and_listing_form_upload_files() {
     assert!(shown.to_string().contains("--upload-overwrite"), "{shown}");
 
     // The form of a listing, which uses no script.
+    let browser = Browser::without_scripts();
     fs::create_dir(folder.path().join("folder")).expect("create directory");
     let listed = ["--access-log", "off", "--upload", "--listing", "on", "."];
     let site = TwsProcess::start(folder.path(), &listed);
@@ -416,7 +294,7 @@ fn form_without_referrer_is_stored_from_own_page_only() {
     );
     fs::write(other.path().join("index.html"), page).expect("write file");
     let others = TwsProcess::start(other.path(), &[&args[..1], &policy].concat());
-    let browser = Browser::start();
+    let browser = Browser::without_scripts();
     let upload = |page: &str, name: &str| {
         browser.open(page);
         browser.script(&format!(

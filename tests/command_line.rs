@@ -166,7 +166,11 @@ fn error_lines_match_golden_text() {
             2,
             "--frobnicate: unknown flag; `tws --help` lists the flags",
         ),
-        (&["-i", "::1"], 2, "-i: unknown flag; did you mean --bind?"),
+        (
+            &["--threads", "2"],
+            2,
+            "--threads: unknown flag; did you mean --workers?",
+        ),
         (
             &["--no-hidden"],
             2,

@@ -300,7 +300,7 @@ fn every_decision_is_explained() {
         (
             &["DELETE", "/"],
             &[
-                "method    DELETE is not supported for files",
+                "method    DELETE needs changes of files, which are off",
                 "status    405",
             ],
         ),

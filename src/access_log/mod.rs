@@ -25,6 +25,7 @@ mod template;
 mod tests;
 mod writer;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -121,9 +122,27 @@ pub struct AccessLog {
 pub struct AccessLogHandle {
     messages: Sender<LogMessage>,
     shared: Arc<LogState>,
+    observer: Option<RecordObserver>,
+}
+
+/// What is called for each record.
+#[derive(Clone)]
+struct RecordObserver(Arc<dyn Fn(&Record) + Send + Sync>);
+
+impl fmt::Debug for RecordObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecordObserver")
+    }
 }
 
 impl AccessLogHandle {
+    /// Calls `observe` for each record that a server with this handle writes, on the event loop: it must
+    /// not block.
+    pub fn observed_by(mut self, observe: impl Fn(&Record) + Send + Sync + 'static) -> Self {
+        self.observer = Some(RecordObserver(Arc::new(observe)));
+        self
+    }
+
     /// Returns a reader of the number of dropped lines.
     pub(crate) fn drops(&self) -> DropCounter {
         DropCounter(Arc::clone(&self.shared))
@@ -135,6 +154,7 @@ impl AccessLogHandle {
             batch: Batch::default(),
             messages: self.messages.clone(),
             shared: Arc::clone(&self.shared),
+            observer: self.observer.clone(),
         }
     }
 }
@@ -177,7 +197,11 @@ impl AccessLog {
                 drop(ended);
             })
             .map_err(Error::system("start the access log thread"))?;
-        let handle = AccessLogHandle { messages, shared };
+        let handle = AccessLogHandle {
+            messages,
+            shared,
+            observer: None,
+        };
         Ok(Self {
             handle,
             writer_alive,
@@ -265,11 +289,15 @@ pub struct LogSender {
     batch: Batch,
     messages: Sender<LogMessage>,
     shared: Arc<LogState>,
+    observer: Option<RecordObserver>,
 }
 
 impl LogSender {
     /// Adds the record of an exchange that ends now.
     pub fn record(&mut self, record: Record) {
+        if let Some(RecordObserver(observe)) = &self.observer {
+            observe(&record);
+        }
         let optional = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
         self.batch.bytes += size_of::<TimedRecord>()
             + record.line.len()

@@ -56,7 +56,10 @@ const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self';
 
 const PAGE: &str = include_str!("page/page.html");
 const SCRIPT: &str = include_str!("page/page.js");
-const STYLE: &str = include_str!("page/page.css");
+const STYLE: &str = concat!(
+    include_str!("../http/page.css"),
+    include_str!("page/page.css")
+);
 
 /// A [`Handler`] with metrics, health checks and live transfers of one server; see the
 /// [module documentation](self).

@@ -21,6 +21,13 @@ pub trait BodyProducer: Send {
     /// yet must wait. While it waits it occupies a thread of the pool; a body that waits for events is
     /// better [written](BodyStream::written_with_cancellation).
     fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
+
+    /// Returns the device number (`st_dev`) of the disk that [`next_piece`](Self::next_piece) waits for,
+    /// if it reads from one. The pieces are produced on the threads of that disk then, so that one that
+    /// hangs delays no other producers.
+    fn device(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<F> BodyProducer for F

@@ -3,6 +3,7 @@
 //! The entries of a folder are read once for all requests that wait for them at the same time, on a
 //! thread for long jobs. Each request then has them in its own order and format.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
@@ -10,24 +11,28 @@ use ::http::{Method, StatusCode};
 
 use super::compress::{self, EncodedProducer};
 use super::listing::{
-    self, Entries, FolderEntries, ListingError, ListingFormat, ListingRenderer, SharedListing,
-    SortOrder, UploadForm,
+    self, Entries, FolderEntries, ListingError, ListingFormat, ListingPage, ListingRenderer,
+    PageFeatures, SharedListing, SortOrder, readme,
 };
 use super::lookup::{Lookup, Postponed, ServeError};
-use super::root::{Blocking, OpenError};
+use super::resolve::TRASH;
+use super::root::{Blocking, OpenError, OpenedPath, Root};
 use super::rules::DotFiles;
 use super::single_flight::Entered;
-use super::tree::{ListingTicket, RootSnapshot};
+use super::tree::{ListingTicket, RootSnapshot, Tree};
 use crate::body::{BodyProducer, BodyStream};
 use crate::explain_log::explain;
 use crate::http::negotiation::{self, AcceptEncoding, Coding, ResponseFormat};
 use crate::http::{Body, Response};
-use crate::site::{Compress, SITE_FILE};
+use crate::site::{Compress, Readme, SITE_FILE};
+
+/// The memory that an entry takes, by which that of a README is counted.
+const ENTRY_BYTES: usize = 50;
 
 impl Lookup<'_> {
     /// Returns the listing of the folder at the request's path: to HEAD at once where blocking is
     /// allowed, as the fields do not depend on the entries, and else postponed.
-    pub(super) fn list(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+    pub(super) fn list(&self, features: PageFeatures) -> Result<Response, ServeError> {
         let folder = self.folder();
         if *self.request.method() != Method::HEAD {
             let ticket = RootSnapshot::listing_ticket(self.snapshot, folder);
@@ -38,14 +43,14 @@ impl Lookup<'_> {
         }
         let directory = self.snapshot.root.directory(folder)?;
         Entries::probe(&directory).map_err(OpenError::from)?;
-        Ok(self.listing(upload_form, || Ok(None)))
+        Ok(self.listing(features, || Ok(None)))
     }
 
     /// Returns the listing with the entries of a ticket.
     pub(super) fn list_entries(
         &self,
         ticket: ListingTicket,
-        upload_form: UploadForm,
+        features: PageFeatures,
         free_descriptors: impl FnOnce(),
     ) -> Result<Response, Postponed> {
         let ListingTicket { snapshot, ticket } = ticket;
@@ -67,11 +72,17 @@ impl Lookup<'_> {
         };
         let order = SortOrder::from_query(self.request.query());
         let format = self.listing_format();
-        let mut renderer = ListingRenderer::new(entries, self.path(), order, format, upload_form);
-        Ok(self.listing(upload_form, move || Ok(renderer.next_piece())))
+        let page = ListingPage {
+            path: self.path().to_vec(),
+            root_name: self.tree.name(),
+            order,
+            features,
+        };
+        let mut renderer = ListingRenderer::new(entries, page, format);
+        Ok(self.listing(features, move || Ok(renderer.next_piece())))
     }
 
-    fn listing(&self, upload_form: UploadForm, body: impl BodyProducer + 'static) -> Response {
+    fn listing(&self, features: PageFeatures, body: impl BodyProducer + 'static) -> Response {
         let coding = self.listing_coding();
         let body = match coding {
             Coding::Identity => BodyStream::produced(body),
@@ -96,7 +107,7 @@ impl Lookup<'_> {
         match self.listing_format() {
             ListingFormat::Json => response,
             ListingFormat::Html => {
-                response.with_header(CONTENT_SECURITY_POLICY, listing::policy(upload_form))
+                response.with_header(CONTENT_SECURITY_POLICY, listing::policy(&features))
             }
         }
     }
@@ -164,21 +175,52 @@ impl Lookup<'_> {
             entries => entries,
         };
         let entries = entries.map_err(|error| Arc::new(ListingError::Open(error)))?;
-        match self.tree.listed_entries.try_acquire(entries.len()) {
-            Some(permit) => Ok(Arc::new(FolderEntries::new(entries, permit))),
+        let readme = self.readme(&entries);
+        let size = entries.len() + readme.len() / ENTRY_BYTES;
+        match self.tree.listed_entries.try_acquire(size) {
+            Some(permit) => Ok(Arc::new(FolderEntries::new(entries, readme, permit))),
             None => Err(Arc::new(ListingError::TooManyEntries)),
         }
     }
 
-    /// Reads the entries of the folder, without those that are not served.
+    /// Returns the README of the folder as HTML: empty if there is none, or if it cannot be read.
+    fn readme(&self, entries: &Entries) -> String {
+        if self.tree.rules.readme == Readme::Off {
+            return String::new();
+        }
+        let Some((name, syntax)) = readme::find(entries) else {
+            return String::new();
+        };
+        let name = [self.folder(), name].concat();
+        let Ok(OpenedPath::File(opened)) = self.snapshot.root.get(&name, self.blocking) else {
+            return String::new();
+        };
+        let mut content = Vec::new();
+        let most = readme::MAX_README_BYTES;
+        match (&opened.file).take(most + 1).read_to_end(&mut content) {
+            Ok(1..) if content.len() as u64 <= most => readme::render(&content, syntax),
+            _ => String::new(),
+        }
+    }
+
     fn entries(&self) -> Result<Entries, OpenError> {
-        let (root, rules) = (&self.snapshot.root, &self.tree.rules);
-        let folder = self.folder();
+        self.tree.entries(&self.snapshot.root, self.folder())
+    }
+}
+
+impl Tree {
+    /// Reads the entries of the folder `folder`, without those that are not served. Its name is empty for
+    /// the root, and else has a slash at the end.
+    pub(super) fn entries(&self, root: &Root, folder: &[u8]) -> Result<Entries, OpenError> {
+        let rules = &self.rules;
         let directory = root.directory(folder)?;
         let stat = |entry: &[u8]| root.stat(&[folder, entry].concat());
         let is_omitted = |stat: &_| root.is_server_file(stat);
         let mut entries = Entries::read(&directory, rules.dot_files, stat, is_omitted)?;
         entries.omit(SITE_FILE.as_bytes());
+        if folder.is_empty() {
+            entries.omit(TRASH);
+        }
         if !folder.is_empty() && rules.dot_files == DotFiles::Hidden {
             // It is public in the root only (RFC 8615).
             entries.omit(b".well-known");

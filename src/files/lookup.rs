@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use ::http::Method;
+
+use super::archive_format::ArchiveFormat;
 use super::cache::{CacheKey, CacheState};
 use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
@@ -14,7 +17,7 @@ use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
 use super::single_flight::{Entered, Ticket};
 use super::tree::{ListingTicket, RootSnapshot, Tree};
 use crate::http::Request;
-use crate::http::conditional::Validators;
+use crate::http::conditional::{self, Precondition, Validators};
 use crate::http::negotiation::Coding;
 use crate::site::EtagSource;
 
@@ -39,6 +42,8 @@ pub(super) enum Postponed {
     WorkInProgress(Ticket<Infallible>),
     /// A folder is to be listed on a thread for long jobs.
     Listing(ListingTicket),
+    /// An archive of a folder is to be made on threads for long jobs.
+    Archive(ArchiveFormat),
     /// Its entries are being read for another request. This one is continued afterwards.
     ListingInProgress(ListingTicket),
 }
@@ -189,6 +194,24 @@ impl<'a> Lookup<'a> {
     pub(super) fn content(&self, opened: OpenedFile) -> Result<Option<Content>, OpenError> {
         let storage = self.snapshot.root.storage_of(&opened.metadata);
         Content::of(opened, storage, self.blocking)
+    }
+
+    /// Evaluates the preconditions of a request that would replace or remove the file `name`. May block.
+    pub(super) fn precondition(
+        &self,
+        name: &[u8],
+        method: &Method,
+    ) -> Result<Precondition, OpenError> {
+        let fields = self.request.fields();
+        if !conditional::has_preconditions(fields) {
+            return Ok(Precondition::Proceed);
+        }
+        match self.validators(name) {
+            Ok(current) => Ok(conditional::evaluate(method, fields, &current)),
+            Err(ServeError::Open(OpenError::NotFound)) => Ok(conditional::evaluate_absent(fields)),
+            Err(ServeError::Open(error)) => Err(error),
+            Err(ServeError::Postponed(_)) => Err(OpenError::WouldBlock),
+        }
     }
 
     /// Returns the validators that a GET without content codings would report for the file `name`. May

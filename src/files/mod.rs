@@ -3,24 +3,31 @@
 //! A request passes the choice of the host ([`VirtualHosts`]) and then its site ([`serve`]):
 //! method, redirect rules, lookup of the path ([`lookup`], through [`resolve`] and [`root`], the
 //! only place that opens files), content coding ([`encodings`]), preconditions, ranges, response.
-//! Uploads, if the site accepts them, go to [`upload`].
+//! Uploads, if the site accepts them, go to [`upload`], and
+//! changes of the tree to [`manage`].
 //!
 //! All of it runs on the event loop unless it would block. Then the request is processed again from the
 //! start on a thread of the disk concerned: for short jobs if it waits for what is not in the page
 //! cache, for long ones if a file is to be hashed or compressed, which is done once for all requests
-//! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]).
+//! that need it ([`single_flight`]). A folder is read on a thread for long jobs as well ([`folder`]), or
+//! sent as an archive ([`archive`]).
 
 mod access;
 mod access_rules;
+mod archive;
+mod archive_format;
 mod background;
 mod cache;
+mod client_slots;
 mod compress;
 mod encodings;
 mod error_fields;
+mod explained_error;
 mod folder;
 mod inotify;
 mod listing;
 mod lookup;
+mod manage;
 mod media_type;
 mod representation;
 mod resolve;
@@ -42,6 +49,7 @@ use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::{Compress, RequiredPasswords, Site};
+use archive_format::ArchiveFormat;
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
@@ -174,6 +182,9 @@ impl StaticFiles {
         if site.is_upload(request.method()) {
             return SiteFiles::start_upload(site, request);
         }
+        if site.is_change(request.method()) {
+            return site.start_change(request);
+        }
         let close_files = || self.hosts.close_cached_files();
         match site.respond(request, Blocking::Forbidden, close_files) {
             Ok(response) => response.into(),
@@ -229,6 +240,8 @@ impl Handler for StaticFiles {
         let method = request.method();
         let policy = if site.is_upload(method) {
             site.admit_upload(request)
+        } else if site.is_change(method) {
+            site.admit_change(request)
         } else if site.allowed_methods().contains(method) {
             BodyPolicy::Buffer {
                 max: MAX_IGNORED_BYTES,
@@ -269,6 +282,7 @@ impl PostponedRequest {
             Postponed::Lookup => DiskJob::short(device, move || self.respond(Blocking::Short)),
             Postponed::Work => DiskJob::long(device, move || self.respond(Blocking::Allowed)),
             Postponed::Listing(ticket) => DiskJob::long(device, move || self.list(ticket)),
+            Postponed::Archive(format) => DiskJob::long(device, move || self.archive(format)),
             Postponed::WorkInProgress(ticket) => {
                 return Outcome::deferred(move |responder| {
                     ticket.park(move |_| responder.send(self.continued(Postponed::Work)));
@@ -292,6 +306,13 @@ impl PostponedRequest {
             Err(Postponed::Lookup) => {
                 Response::fault("files: a blocking lookup would block").into()
             }
+            Err(postponed) => self.continued(postponed),
+        }
+    }
+
+    fn archive(self, format: ArchiveFormat) -> Outcome {
+        match self.site.archive(&self.request, format, self.device) {
+            Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
     }

@@ -224,7 +224,7 @@ impl Rules {
             return true;
         }
         if is_internal(name) {
-            let why = "the site file and unfinished uploads are never served";
+            let why = "the site file, unfinished uploads and the trash are never served";
             explain!("path", "/{} is refused because {why}", Escaped(name));
             return true;
         }
@@ -247,8 +247,16 @@ fn dot_component(name: &[u8]) -> Option<&[u8]> {
     found.map(|(_, component)| component)
 }
 
-/// True for the site file and for unfinished uploads.
+/// The folder in the root into which deleted files are moved. The case is ignored, as some file systems
+/// do.
+pub(super) const TRASH: &[u8] = b".tws-trash";
+
+/// True for the site file, for unfinished uploads, and for the trash and what is in it.
 fn is_internal(name: &[u8]) -> bool {
+    let first = name.split(|&byte| byte == b'/').next().unwrap_or_default();
+    if first.eq_ignore_ascii_case(TRASH) {
+        return true;
+    }
     let last = file_name(name);
     last == SITE_FILE.as_bytes() || is_temp_file(last)
 }

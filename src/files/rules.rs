@@ -20,7 +20,7 @@ use crate::http::response::{FieldLine, PreparedResponse};
 use crate::http::target::Target;
 use crate::http::{Request, Response, error_page, target};
 use crate::site::{
-    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex,
+    self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex, Readme,
     RedirectRule, RewriteRule, Site, SpaRule,
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Rules {
     /// Names beneath the root that are never served, such as the password file.
     pub(super) hidden_names: Vec<Vec<u8>>,
     pub(super) listing: Listing,
+    pub(super) readme: Readme,
     pub(super) compress: Compress,
     pub(super) etag: EtagSource,
     /// The applications, those with longer paths first.
@@ -188,6 +189,7 @@ impl Rules {
             },
             hidden_names: Vec::new(),
             listing: site.listing,
+            readme: site.readme,
             compress: site.compress,
             etag: site.etag,
             spa,

@@ -2,13 +2,15 @@
 //! preconditions, ranges; listings, error pages, and the page of a single-page application.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{Method, StatusCode};
 
+use super::archive::policy::ArchivePolicy;
+use super::archive_format::ArchiveFormat;
 use super::cache::CacheKey;
-use super::listing::UploadForm;
+use super::listing::PageFeatures;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::media_type;
 use super::representation::{PageUse, Representation};
@@ -24,13 +26,17 @@ use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
-use crate::site::{Listing, Site};
+use crate::site::{Deletion, Listing, Site};
 
-/// One site: the files that are served, and the limits of what is uploaded, if anything may be.
+/// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
+/// anything may be.
 #[derive(Debug)]
 pub(super) struct SiteFiles {
     pub(super) tree: Tree,
     pub(super) uploads: Option<UploadPolicy>,
+    pub(super) archives: Option<ArchivePolicy>,
+    /// How files are deleted, if the tree may be changed.
+    pub(super) management: Option<Deletion>,
 }
 
 impl SiteFiles {
@@ -39,6 +45,8 @@ impl SiteFiles {
         Ok(Self {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
+            archives: ArchivePolicy::of(site),
+            management: site.manage.as_ref().map(|manage| manage.delete),
         })
     }
 
@@ -62,12 +70,15 @@ impl SiteFiles {
         if is_prefix_without_slash(rules, request) {
             return Ok(add_slash(rules, request));
         }
+        if let Some(response) = self.check_archive(request) {
+            return response;
+        }
         let snapshot = self.tree.snapshot(blocking);
         let lookup = self.lookup(&snapshot, request, blocking);
-        let served = match lookup.serve(self.upload_form()) {
+        let served = match lookup.serve(self.page_features()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
                 free_descriptors();
-                lookup.serve(self.upload_form())
+                lookup.serve(self.page_features())
             }
             served => served,
         };
@@ -87,10 +98,10 @@ impl SiteFiles {
     ) -> Result<Response, Postponed> {
         let snapshot = Arc::clone(&ticket.snapshot);
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
-        lookup.list_entries(ticket, self.upload_form(), free_descriptors)
+        lookup.list_entries(ticket, self.page_features(), free_descriptors)
     }
 
-    fn lookup<'a>(
+    pub(super) fn lookup<'a>(
         &'a self,
         snapshot: &'a Arc<RootSnapshot>,
         request: &'a Request<'a>,
@@ -104,28 +115,40 @@ impl SiteFiles {
         }
     }
 
-    /// Whether folder listings have a form for uploads.
-    fn upload_form(&self) -> UploadForm {
-        match self.uploads {
-            Some(_) => UploadForm::Shown,
-            None => UploadForm::Absent,
+    /// Returns what the pages of folders offer.
+    fn page_features(&self) -> PageFeatures {
+        PageFeatures {
+            uploads: self.uploads.as_ref().map(UploadPolicy::features),
+            management: self.management,
+            archives: match self.archives {
+                Some(_) => ArchiveFormat::ALL,
+                None => &[],
+            },
         }
     }
 
     /// The methods for Allow (RFC 9110 §10.2.1).
     pub(super) fn allowed_methods(&self) -> &'static [Method] {
-        const READING: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
-        const WITH_UPLOADS: &[Method] = &[
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::POST,
-            Method::PUT,
-        ];
-        match self.uploads {
-            Some(_) => WITH_UPLOADS,
-            None => READING,
-        }
+        const READING: &[&str] = &["GET", "HEAD", "OPTIONS"];
+        const UPLOADING: &[&str] = &["POST", "PUT"];
+        const CHANGING: &[&str] = &["DELETE", "MKCOL", "MOVE"];
+        let methods = |sets: &[&[&str]]| {
+            let names = sets.iter().copied().flatten();
+            names.filter_map(|name| name.parse().ok()).collect()
+        };
+        /// By whether uploads and changes are allowed.
+        static METHODS: OnceLock<[[Vec<Method>; 2]; 2]> = OnceLock::new();
+        let sets = METHODS.get_or_init(|| {
+            [
+                [methods(&[READING]), methods(&[READING, CHANGING])],
+                [
+                    methods(&[READING, UPLOADING]),
+                    methods(&[READING, UPLOADING, CHANGING]),
+                ],
+            ]
+        });
+        let (uploads, changes) = (self.uploads.is_some(), self.management.is_some());
+        &sets[usize::from(uploads)][usize::from(changes)]
     }
 
     /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the
@@ -152,6 +175,11 @@ impl SiteFiles {
                 "method",
                 "{method} needs uploads, which are off (--upload turns them on)"
             );
+        } else if matches!(method.as_str(), "DELETE" | "MKCOL" | "MOVE") {
+            explain!(
+                "method",
+                "{method} needs changes of files, which are off (--manage turns them on)"
+            );
         } else {
             explain!("method", "{method} is not supported for files");
         }
@@ -164,7 +192,7 @@ impl SiteFiles {
 }
 
 impl Lookup<'_> {
-    fn serve(&self, upload_form: UploadForm) -> Result<Response, ServeError> {
+    fn serve(&self, features: PageFeatures) -> Result<Response, ServeError> {
         match self.find() {
             Ok(LookupResult::Representation(plain)) => {
                 let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
@@ -174,7 +202,7 @@ impl Lookup<'_> {
             Ok(LookupResult::ExtraSlash) => Ok(remove_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::NoIndex) if self.tree.rules.listing == Listing::On => {
                 explain!("listing", "on, so the entries of the folder are listed");
-                self.list(upload_form)
+                self.list(features)
             }
             found @ (Ok(LookupResult::NoIndex) | Err(ServeError::Open(OpenError::NotFound))) => {
                 if found.is_ok() {

@@ -124,6 +124,12 @@ impl Tree {
                     "{path} is a file, but uploads need a folder; name a folder, or omit --upload and [upload]"
                 )));
             }
+            if site.manage.is_some() {
+                let path = path.display();
+                return Err(Error::Setting(format!(
+                    "{path} is a file, but --manage needs a folder; name a folder, or omit --manage and [manage]"
+                )));
+            }
             std::fs::File::open(path).map_err(failed)?;
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(failed(io::ErrorKind::NotFound.into()));
@@ -293,6 +299,16 @@ impl Tree {
                  one is served; {remedy}"
             );
         }
+    }
+
+    /// Returns the name of the folder, for titles and archives: empty if it is `/`.
+    pub(super) fn name(&self) -> Vec<u8> {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        // The last component may be `..`, or a link like `current`, whose own name says what it is.
+        let name = path.file_name().map(ToOwned::to_owned);
+        let name = name.or_else(|| Some(path.canonicalize().ok()?.file_name()?.to_owned()));
+        name.map(|name| name.as_bytes().to_vec())
+            .unwrap_or_default()
     }
 
     /// Closes the files that the cache keeps open.

@@ -138,6 +138,13 @@ pub(crate) const PRECONDITIONS: [&str; 4] = [
     "If-Unmodified-Since",
 ];
 
+/// True if a request that would replace or remove a resource has preconditions.
+pub(crate) fn has_preconditions(fields: &Fields<'_>) -> bool {
+    ["if-match", "if-none-match", "if-unmodified-since"]
+        .iter()
+        .any(|name| fields.first(name).is_some())
+}
+
 /// The result of evaluating the preconditions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precondition {

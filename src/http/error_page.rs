@@ -9,6 +9,12 @@ use super::Response;
 use super::fields::Fields;
 use super::negotiation::{self, ResponseFormat};
 
+/// The style of error pages, with which those of listings and of the admin interface begin.
+pub(crate) const BASE_STYLE: &str = include_str!("page.css");
+
+/// The hash of [`BASE_STYLE`] in a Content-Security-Policy. A test compares it.
+pub(crate) const BASE_STYLE_HASH: &str = "mddoKvdxDJQyHH+Kg8U0wZfX17+Z+48g+vZlCmOYF9w=";
+
 /// Replaces a one-line text error by a page if the client prefers HTML or JSON. The Allow and
 /// Connection fields are kept.
 pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
@@ -58,16 +64,21 @@ pub(crate) fn html(status: StatusCode, content: &str) -> Response {
          <html lang=\"en\">\n\
          <meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{number} {reason}</title>\n\
-         <h1>Error: {number} {reason}</h1>\n\
+         <style>{BASE_STYLE}</style>\n\
+         <header><h1>Error: {number} {reason}</h1></header>\n\
+         <main><div class=\"card text\">\n\
          {content}\
+         </div></main>\n\
          </html>\n"
     ))
     .with_status(status)
     .with_header(
         CONTENT_SECURITY_POLICY,
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        format!(
+            "default-src 'none'; style-src 'sha256-{BASE_STYLE_HASH}'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'"
+        ),
     )
 }
 
@@ -114,16 +125,19 @@ mod tests {
             <html lang=\"en\">\n\
             <meta charset=\"utf-8\">\n\
             <meta name=\"viewport\" content=\"width=device-width\">\n\
-            <meta name=\"color-scheme\" content=\"light dark\">\n\
             <title>404 Not Found</title>\n\
-            <h1>Error: 404 Not Found</h1>\n\
+            <style></style>\n\
+            <header><h1>Error: 404 Not Found</h1></header>\n\
+            <main><div class=\"card text\">\n\
             <p>The requested file could not be found.</p>\n\
             <p>Hint: visit the <a href=\"/\">index page</a>.</p>\n\
+            </div></main>\n\
             </html>\n";
         let text = "Error: 404 Not Found\n\
             The requested file could not be found.\n\
             Hint: visit the index page at /\n";
-        assert_eq!(content(StatusCode::NOT_FOUND, ResponseFormat::Html), html);
+        let page = content(StatusCode::NOT_FOUND, ResponseFormat::Html);
+        assert_eq!(page.replace(BASE_STYLE, ""), html);
         assert_eq!(content(StatusCode::NOT_FOUND, ResponseFormat::Text), text);
         let json: serde_json::Value =
             serde_json::from_str(&content(StatusCode::NOT_FOUND, ResponseFormat::Json))

@@ -8,6 +8,8 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params};
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::error::Error;
 
 /// User names and password hashes, read from a file in the format of htpasswd(1).
@@ -41,6 +43,55 @@ impl Credentials {
         let text = fs::read_to_string(path)
             .map_err(|source| Error::path("read the passwords in", path, source))?;
         Self::parse(&text).map_err(|error| Error::Setting(format!("{}{error}", path.display())))
+    }
+
+    /// Returns the line of such a file for a user, with a bcrypt hash of the password and a random salt.
+    /// Hashing takes about 50 ms.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if the name is empty or has a colon or a control character, or if the password is
+    /// empty or longer than 72 bytes, of which bcrypt uses no more; [`Error::System`] if the system has no
+    /// random numbers.
+    pub fn line(user: &str, password: &str) -> Result<String, Error> {
+        /// As `htpasswd -B -C 10`: the default of most libraries.
+        const COST: u32 = 10;
+        /// bcrypt's limit.
+        const MAX_PASSWORD_BYTES: usize = 72;
+        let wrong = |reason: &str| Err(Error::Setting(reason.to_owned()));
+        if user.is_empty() || user.contains(|letter: char| letter == ':' || letter.is_control()) {
+            return wrong("the user name is empty, or has a colon or a control character");
+        }
+        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+            return wrong("the password is empty or longer than 72 bytes");
+        }
+        let mut salt = [0; 16];
+        getrandom(&mut salt, GetRandomFlags::empty())
+            .map_err(|errno| Error::system("get random numbers")(errno.into()))?;
+        let hash = bcrypt::hash_with_salt(password, COST, salt);
+        let hash = hash.map_err(|error| Error::Setting(error.to_string()))?;
+        let hash = hash.format_for_version(bcrypt::Version::TwoB);
+        Ok(format!("{user}:{hash}"))
+    }
+
+    /// Reads such a file, if there is one, and adds `lines` in the same format.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_with(path: Option<&Path>, lines: &[String]) -> Result<Self, Error> {
+        let mut credentials = match path {
+            Some(path) => Self::read(path)?,
+            None => return Self::parse(&lines.join("\n")).map_err(Error::Setting),
+        };
+        for line in lines {
+            let (user, hash) = parse_line(line).map_err(Error::Setting)?;
+            if credentials.hashes.insert(user.to_owned(), hash).is_some() {
+                let text = format!("{user:?} is also in the file of passwords; keep one of them");
+                return Err(Error::Setting(text));
+            }
+        }
+        Ok(credentials)
     }
 
     /// Parses the text of such a file. An error begins with the line number, as `:7: …`.
@@ -139,6 +190,27 @@ pub(super) mod tests {
     pub(crate) fn credentials() -> Credentials {
         let hash = bcrypt_of("secret");
         Credentials::parse(&format!("ana:{hash}\n")).expect("credentials")
+    }
+
+    #[test]
+    fn line_of_a_user_has_a_hash_of_the_password() {
+        let line = Credentials::line("ana", "secret").expect("a line");
+        assert!(!line.contains("secret"), "{line}");
+        let others = Credentials::line("ana", "secret").expect("a line");
+        assert_ne!(line, others, "the salt is random");
+        let credentials = Credentials::read_with(None, &[line]).expect("credentials");
+        assert!(credentials.verify("ana", "secret"));
+        assert!(!credentials.verify("ana", "Secret"));
+        let long = "x".repeat(73);
+        for (user, password) in [
+            ("", "x"),
+            ("a:b", "x"),
+            ("a\n", "x"),
+            ("a", ""),
+            ("a", &long),
+        ] {
+            assert!(Credentials::line(user, password).is_err(), "{user:?}");
+        }
     }
 
     fn bcrypt_of(password: &str) -> String {

@@ -27,11 +27,12 @@ pub(crate) use pattern_index::PatternIndex;
 pub use rewrite::{RewriteRule, SpaRule};
 pub(crate) use rules::SourceLocation;
 pub use rules::{
-    ErrorStatus, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload, UsersConfig,
+    ErrorStatus, Manage, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
+    UsersConfig,
 };
 pub use values::{
-    Charset, Compress, EtagSource, FileName, HostName, IndexName, Listing, MediaType, Origin,
-    Period, SITE_FILE, Size, Symlinks,
+    Archive, Charset, Compress, Deletion, EtagSource, FileName, HostName, IndexName, Listing,
+    MediaType, Origin, Period, Readme, SITE_FILE, Size, Symlinks,
 };
 
 /// The settings of a site. All of them have defaults.
@@ -40,6 +41,9 @@ pub use values::{
 /// index = ["index.html"]            # the index of a folder: the first that exists
 /// clean-urls = true                 # /about is about.html, and /about/ redirects there
 /// listing = "off"                   # auto, on, off: folders without an index
+/// readme = "on"                     # on, off: README.md below the listing
+/// archive = "auto"                  # auto, on, off: folders as .zip or .tar; auto: if listed
+/// archive-max = "16 GiB"            # of the files in an archive
 /// compress = "auto"                 # auto, sidecar, off
 /// etag = "mtime"                    # mtime, content: content hashes every file once
 /// symlinks = "inside"               # never, inside, follow
@@ -109,6 +113,10 @@ pub use values::{
 /// [upload]                          # accepts PUT, and forms with files
 /// max = "1 GiB"
 /// overwrite = false                 # whether a file that is there may be replaced
+/// parents = false                   # whether PUT creates the folders above a file
+///
+/// [manage]                          # lets clients create folders, rename and delete
+/// delete = "trash"                  # trash, permanent
 ///
 /// [[host]]                          # another site, with any of the keys above
 /// names = ["example.org", "*.example.org"]
@@ -125,6 +133,12 @@ pub struct Site {
     pub clean_urls: bool,
     /// Whether directories without an index are listed.
     pub listing: Listing,
+    /// Whether the README of a folder is shown below its listing.
+    pub readme: Readme,
+    /// Whether folders can be downloaded as archives.
+    pub archive: Archive,
+    /// The maximum size of the files in an archive; `None` is 16 GiB.
+    pub archive_max: Option<Size>,
     /// Whether content codings are negotiated.
     pub compress: Compress,
     /// What entity tags are made from.
@@ -171,6 +185,8 @@ pub struct Site {
     pub users: Option<UsersConfig>,
     /// The uploads that are accepted, if any are.
     pub upload: Option<Upload>,
+    /// The changes of the tree that are accepted, if any are.
+    pub manage: Option<Manage>,
     /// Other sites by host name.
     #[serde(rename = "host")]
     pub hosts: Vec<Site>,
@@ -186,6 +202,9 @@ impl Site {
         "index",
         "clean-urls",
         "listing",
+        "readme",
+        "archive",
+        "archive-max",
         "compress",
         "etag",
         "symlinks",
@@ -204,6 +223,7 @@ impl Site {
         "media-types",
         "users",
         "upload",
+        "manage",
         "host",
         "names",
         "root",

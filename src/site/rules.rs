@@ -12,7 +12,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::pattern::{PathPattern, RedirectTemplate};
-use super::{FileName, Size};
+use super::{Deletion, FileName, Size};
 use crate::http::target::{Target, encode_path};
 
 /// One `[[route]]`.
@@ -144,6 +144,17 @@ pub struct Upload {
     /// Whether an upload may replace a file, or be served in place of one (as its sidecar, or as
     /// the index of its folder, for example).
     pub overwrite: bool,
+    /// Whether PUT creates the folders above a file.
+    pub parents: bool,
+}
+
+/// `[manage]`. Its presence lets clients create folders, and rename and delete files and folders.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[non_exhaustive]
+pub struct Manage {
+    /// What becomes of deleted files.
+    pub delete: Deletion,
 }
 
 /// Parses a table into a rule while the parser is at the table, so that an error has the table's

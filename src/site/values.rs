@@ -25,6 +25,41 @@ pub enum Listing {
     Off,
 }
 
+/// Whether the README of a folder is shown below its listing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readme {
+    /// `README.md`, else `README.txt`, of at most 256 KiB.
+    #[default]
+    On,
+    /// Never.
+    Off,
+}
+
+/// Whether folders can be downloaded as archives.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Archive {
+    /// If folders are listed.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// What becomes of deleted files.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deletion {
+    /// They are moved to `.tws-trash` in the root, which is never served, below the time of the deletion.
+    #[default]
+    Trash,
+    /// They are removed.
+    Permanent,
+}
+
 /// Whether content codings are negotiated.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -132,6 +167,9 @@ macro_rules! keywords {
 }
 
 keywords!(Listing: "auto" => Auto, "on" => On, "off" => Off);
+keywords!(Archive: "auto" => Auto, "on" => On, "off" => Off);
+keywords!(Readme: "on" => On, "off" => Off);
+keywords!(Deletion: "trash" => Trash, "permanent" => Permanent);
 keywords!(Compress: "auto" => Auto, "sidecar" => Sidecar, "off" => Off);
 keywords!(EtagSource: "mtime" => Mtime, "content" => Content);
 keywords!(Symlinks: "never" => Never, "inside" => Inside, "follow" => Follow);

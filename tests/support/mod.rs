@@ -1,5 +1,6 @@
 //! Servers, clients and other programs for the tests.
 
+pub(crate) mod browser;
 pub(crate) mod child_process;
 pub(crate) mod client;
 pub(crate) mod disk;

@@ -24,7 +24,7 @@ const READ_BYTES: usize = 32 << 10;
 
 /// The type of an entry; a symbolic link has the type of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryKind {
+pub(in crate::files) enum EntryKind {
     Directory,
     File,
     /// A FIFO, socket or device, or an entry that could not be examined. It is never served.
@@ -33,7 +33,7 @@ pub(super) enum EntryKind {
 
 /// Whether all entries of the folder were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Completeness {
+pub(in crate::files) enum Completeness {
     Complete,
     Truncated,
 }
@@ -54,13 +54,13 @@ const UNKNOWN: i64 = i64::MIN;
 
 /// One entry of a folder, borrowed from [`Entries`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DirEntry<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) kind: EntryKind,
+pub(in crate::files) struct DirEntry<'a> {
+    pub(in crate::files) name: &'a [u8],
+    pub(in crate::files) kind: EntryKind,
     /// In bytes; `None` unless it is a file.
-    pub(super) size: Option<u64>,
+    pub(in crate::files) size: Option<u64>,
     /// In seconds since the epoch.
-    pub(super) modified: Option<i64>,
+    pub(in crate::files) modified: Option<i64>,
 }
 
 /// The number of entries of each kind, and the sum of the file sizes.
@@ -192,7 +192,7 @@ impl Entries {
 
     /// Returns the positions of the entries in an order: folders first. Entries of equal size or date
     /// are ordered by name, ascending in either direction.
-    pub(super) fn sorted(&self, order: SortOrder) -> Box<[u32]> {
+    pub(in crate::files) fn sorted(&self, order: SortOrder) -> Box<[u32]> {
         let (names, table) = (&self.names, &self.table);
         let by_name = |one: &PackedEntry, other: &PackedEntry| -> Ordering {
             compare_names(one.name(names), other.name(names))
@@ -218,7 +218,7 @@ impl Entries {
         positions
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<DirEntry<'_>> {
+    pub(in crate::files) fn get(&self, at: usize) -> Option<DirEntry<'_>> {
         self.table.get(at).map(|packed| packed.entry(&self.names))
     }
 
@@ -226,7 +226,7 @@ impl Entries {
         self.table.len()
     }
 
-    pub(super) fn extent(&self) -> Completeness {
+    pub(in crate::files) fn extent(&self) -> Completeness {
         self.extent
     }
 

@@ -1,79 +1,65 @@
 //! The listing as HTML. File names are untrusted: they are escaped as text and percent-encoded in
 //! links, and the Content-Security-Policy allows no script or style but the page's own (see
-//! [`policy`]).
+//! [`policy`](super::policy)).
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
-
-use super::entries::{Completeness, DirEntry, Entries, EntryKind, EntryTotals};
+use super::assets;
+use super::entries::{Completeness, DirEntry, Entries, EntryKind};
 use super::order::{SortDirection, SortKey, SortOrder};
+use super::page::{ListingPage, PageFeatures};
+use super::units::{GroupedDigits, HumanSize, UtcTime};
+use crate::files::archive_format::ArchiveFormat;
 use crate::http::html_text::HtmlText;
 use crate::http::target;
-
-/// Whether the page has a form to upload files into the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::files) enum UploadForm {
-    Shown,
-    Absent,
-}
-
-/// Returns the Content-Security-Policy of the page: it loads nothing, and runs only its own style
-/// and script. A test compares the hashes.
-pub(in crate::files) fn policy(upload_form: UploadForm) -> String {
-    let form_action = match upload_form {
-        UploadForm::Shown => "'self'",
-        UploadForm::Absent => "'none'",
-    };
-    format!("{SOURCES}; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'")
-}
-
-const SOURCES: &str = "default-src 'none'; \
-    style-src 'sha256-Tz1LH8y46+81qTAXKzoitmUIBTsq5eh4fy+Vg1j3Vuk='; \
-    script-src 'sha256-WgRGB9ajpqUq5BUiCB5aSUE2cw+jbPnxCeFsKFKx7ew='";
-
-pub(super) const STYLE: &str = include_str!("listing.css");
-pub(super) const SCRIPT: &str = include_str!("listing.js");
 
 /// The most breadcrumbs. Without a limit, the length of the links would grow with the square of the
 /// depth.
 const MAX_CRUMBS: usize = 24;
 
 /// Writes everything before the first entry.
-pub(super) fn start(
-    out: &mut String,
-    entries: &Entries,
-    path: &[u8],
-    order: SortOrder,
-) -> fmt::Result {
-    let folders: Vec<&[u8]> = path
+pub(super) fn start(out: &mut String, entries: &Entries, page: &ListingPage) -> fmt::Result {
+    let folders: Vec<&[u8]> = page
+        .path
         .split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())
         .collect();
-    write!(
-        out,
+    let root = match &page.root_name[..] {
+        b"" => &b"/"[..],
+        name => name,
+    };
+    let name = folders.last().copied().unwrap_or(root);
+    out.push_str(
         "<!DOCTYPE html>\n\
          <html lang=\"en\">\n\
          <head>\n\
          <meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Index of {}</title>\n\
-         <style>{STYLE}</style>\n\
-         </head>\n\
-         <body>\n\
-         <header>\n",
-        HtmlText(path),
-    )?;
-    match folders.split_last() {
-        None => out.push_str("<h1>Index of /</h1>\n"),
-        Some((name, above)) => {
-            breadcrumbs(out, name, above, order)?;
-            writeln!(out, "<h1>{}</h1>", HtmlText(name))?;
-        }
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+    );
+    writeln!(out, "<title>{}</title>", HtmlText(name))?;
+    assets::styles(out);
+    out.push_str("</head>\n<body>\n<header>\n");
+    if let Some((_, above)) = folders.split_last() {
+        breadcrumbs(out, name, above, page.order)?;
     }
-    writeln!(out, "<p>{}</p>\n</header>\n<main>", entries.totals())?;
-    out.push_str("<div class=\"card\">\n");
+    writeln!(
+        out,
+        "<h1>{}</h1>\n<p>{}</p>\n</header>\n<main data-features=\"{}\">",
+        HtmlText(name),
+        entries.totals(),
+        page.features.names(),
+    )?;
+    if page.features.uploads.is_some() {
+        // Without an action the form is sent to the page's own address.
+        out.push_str(
+            "<section class=\"card\" id=\"upload\" aria-label=\"Upload\">\n\
+             <form method=\"post\" enctype=\"multipart/form-data\">\
+             <input type=\"file\" name=\"file\" multiple required aria-label=\"Files to upload\"> \
+             <button>Upload</button></form>\n\
+             </section>\n",
+        );
+    }
+    out.push_str("<div class=\"card list\">\n");
     if entries.extent() == Completeness::Truncated {
         let shown = GroupedDigits(entries.len() as u64);
         writeln!(
@@ -95,7 +81,7 @@ pub(super) fn start(
         (SortKey::Size, "Size"),
         (SortKey::Date, "Date"),
     ] {
-        column(out, key, title, order)?;
+        column(out, key, title, page.order)?;
     }
     out.push_str("</tr>\n</thead>\n");
     if !folders.is_empty() {
@@ -105,7 +91,7 @@ pub(super) fn start(
              <tr><th scope=\"row\" class=\"u\"><a href=\"../{}\">Parent folder</a></th>\
              <td></td><td></td></tr>\n\
              </tbody>",
-            OrderQuery(order),
+            OrderQuery(page.order),
         )?;
     }
     out.push_str("<tbody id=\"entries\">\n");
@@ -188,29 +174,42 @@ pub(super) fn entry(out: &mut String, entry: &DirEntry<'_>, order: SortOrder) ->
     }
 }
 
-/// Writes everything after the last entry.
-pub(super) fn end(out: &mut String, order: SortOrder, upload_form: UploadForm) -> fmt::Result {
-    let order = order.to_query().map_or(String::new(), |order| {
+/// Writes what follows the last entry, before the README.
+pub(super) fn end_of_table(out: &mut String, features: &PageFeatures) -> fmt::Result {
+    out.push_str("</tbody>\n</table>\n");
+    if let Some((first, others)) = features.archives.split_first() {
+        let link = |format: &ArchiveFormat| {
+            let extension = format.extension();
+            format!("<a href=\"?download={extension}\" download>.{extension}</a>")
+        };
+        write!(
+            out,
+            "<p class=\"archives\">Download this folder: {}",
+            link(first)
+        )?;
+        for format in others {
+            write!(out, ", {}", link(format))?;
+        }
+        out.push_str("</p>\n");
+    }
+    out.push_str("</div>\n");
+    Ok(())
+}
+
+/// Writes everything after the README.
+pub(super) fn end(out: &mut String, page: &ListingPage) -> fmt::Result {
+    let order = page.order.to_query().map_or(String::new(), |order| {
         format!("&amp;{}", HtmlText(order.as_bytes()))
     });
-    out.push_str("</tbody>\n</table>\n");
-    if upload_form == UploadForm::Shown {
-        // Without an action the form is sent to the page's own address.
-        out.push_str(
-            "<form method=\"post\" enctype=\"multipart/form-data\">\
-             <input type=\"file\" name=\"file\" multiple required aria-label=\"Files to upload\"> \
-             <button>Upload</button></form>\n",
-        );
-    }
-    write!(
+    writeln!(
         out,
-        "</div>\n\
-         <footer>Times are in UTC. <a href=\"?json{order}\">View as JSON</a></footer>\n\
-         </main>\n\
-         <script>{SCRIPT}</script>\n\
-         </body>\n\
-         </html>\n"
-    )
+        "<footer><span id=\"zone\">Times are in UTC.</span> \
+         <a href=\"?json{order}\">View as JSON</a></footer>\n\
+         </main>"
+    )?;
+    assets::scripts(out, &page.features);
+    out.push_str("</body>\n</html>\n");
+    Ok(())
 }
 
 /// Returns the link to a name in this folder, in which all reserved characters are encoded, as nginx
@@ -228,160 +227,6 @@ impl Display for OrderQuery {
         match self.0.to_query() {
             Some(query) => write!(f, "?{}", HtmlText(query.as_bytes())),
             None => Ok(()),
-        }
-    }
-}
-
-/// Displays a number of bytes with a binary unit, in at most five digits.
-struct HumanSize(u64);
-
-impl Display for HumanSize {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        for (at, unit) in UNITS.iter().enumerate() {
-            let divisor = 1 << (10 * (at + 1));
-            let tenths = (u128::from(self.0) * 10 + divisor / 2) / divisor;
-            // 1023.96 KiB would be rounded to 1024.0 KiB: it is 1.0 MiB.
-            if tenths < 10 * 1024 || at + 1 == UNITS.len() {
-                return write!(f, "{}.{} {unit}", tenths / 10, tenths % 10);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Displays a number with its digits in groups of three.
-struct GroupedDigits(u64);
-
-impl Display for GroupedDigits {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                f.write_char(',')?;
-            }
-            f.write_char(digit)?;
-        }
-        Ok(())
-    }
-}
-
-impl Display for EntryTotals {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let table = [
-            (self.directories, "folder", "folders"),
-            (self.files, "file", "files"),
-            (self.others, "other", "others"),
-        ];
-        let mut separator = "";
-        for (count, one, many) in table {
-            if count > 0 {
-                let noun = if count == 1 { one } else { many };
-                write!(f, "{separator}{} {noun}", GroupedDigits(count as u64))?;
-                separator = ", ";
-            }
-        }
-        match self.files {
-            0 if separator.is_empty() => f.write_str("No entries"),
-            0 => Ok(()),
-            _ => write!(f, ", {} in total", HumanSize(self.bytes)),
-        }
-    }
-}
-
-/// Displays seconds since the epoch as date and time in UTC; nothing if the year is outside of 0 to
-/// 9999.
-struct UtcTime(i64);
-
-impl Display for UtcTime {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Ok(time) = Timestamp::from_second(self.0) else {
-            return Ok(());
-        };
-        let time = Offset::UTC.to_datetime(time);
-        let (year, month, day) = (time.year(), time.month(), time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        if year < 0 {
-            return Ok(());
-        }
-        write!(
-            f,
-            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">\
-             {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}</time>"
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_binary_units_and_digit_groups() {
-        let table = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (1_048_524, "1023.9 KiB"),
-            (1_048_525, "1.0 MiB"),
-            (1 << 30, "1.0 GiB"),
-            (5_000_000_000_000, "4.5 TiB"),
-            (u64::MAX, "16.0 EiB"),
-        ];
-        for (size, expected) in table {
-            assert_eq!(HumanSize(size).to_string(), expected, "{size}");
-        }
-        let table = [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (12345678, "12,345,678"),
-        ];
-        for (number, expected) in table {
-            assert_eq!(GroupedDigits(number).to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn totals_count_each_kind_present() {
-        let table = [
-            ((0, 0, 0), "No entries"),
-            ((1, 0, 0), "1 folder"),
-            ((2, 1, 0), "2 folders, 1 file, 2.0 KiB in total"),
-            ((0, 1200, 1), "1,200 files, 1 other, 2.0 KiB in total"),
-        ];
-        for ((directories, files, others), expected) in table {
-            let bytes = 2048;
-            let totals = EntryTotals {
-                directories,
-                files,
-                others,
-                bytes,
-            };
-            assert_eq!(totals.to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn times_outside_the_calendar_are_left_out() {
-        let table = [
-            (
-                1_795_233_906,
-                "<time datetime=\"2026-11-21T04:05:06Z\">2026-11-21 04:05</time>",
-            ),
-            (
-                -1,
-                "<time datetime=\"1969-12-31T23:59:59Z\">1969-12-31 23:59</time>",
-            ),
-            (i64::MAX, ""),
-            (i64::MIN + 1, ""),
-        ];
-        for (seconds, expected) in table {
-            assert_eq!(UtcTime(seconds).to_string(), expected, "{seconds}");
         }
     }
 }

@@ -6,12 +6,16 @@
 //! knows requests, sockets or threads. Reading a folder stats every entry on the disk, so it is to be
 //! done on a blocking thread.
 
+mod assets;
 mod entries;
 mod html;
 mod json;
 mod order;
+mod page;
+pub(super) mod readme;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,10 +23,10 @@ use bytes::Bytes;
 
 use super::root::OpenError;
 use crate::semaphore::SemaphorePermit;
-use entries::DirEntry;
-pub(super) use entries::Entries;
-pub(super) use html::{UploadForm, policy};
+pub(super) use assets::policy;
+pub(super) use entries::{Completeness, DirEntry, Entries, EntryKind};
 pub(super) use order::SortOrder;
+pub(super) use page::{ListingPage, PageFeatures};
 
 /// A piece is complete at this length: large enough for few writes, small enough in memory. nginx
 /// renders a listing as a whole.
@@ -55,6 +59,8 @@ pub(super) struct FolderEntries {
     entries: Entries,
     /// The positions of the entries in each order, once it was asked for.
     sorted: [OnceLock<Box<[u32]>>; SortOrder::COUNT],
+    /// The README as HTML; empty if there is none.
+    readme: String,
     _held_until_the_end: SemaphorePermit,
 }
 
@@ -70,11 +76,12 @@ pub(super) enum ListingError {
 }
 
 impl FolderEntries {
-    /// `permit` is held as long as the entries are in memory.
-    pub(super) fn new(entries: Entries, permit: SemaphorePermit) -> Self {
+    /// `readme` is HTML. `permit` is held as long as the entries are in memory.
+    pub(super) fn new(entries: Entries, readme: String, permit: SemaphorePermit) -> Self {
         Self {
             entries,
             sorted: Default::default(),
+            readme,
             _held_until_the_end: permit,
         }
     }
@@ -93,11 +100,8 @@ impl FolderEntries {
 #[derive(Debug)]
 pub(super) struct ListingRenderer {
     folder: Arc<FolderEntries>,
-    /// Decoded and normal, with a slash at both ends.
-    path: Vec<u8>,
-    order: SortOrder,
+    page: ListingPage,
     format: ListingFormat,
-    upload_form: UploadForm,
     position: RenderPosition,
 }
 
@@ -106,26 +110,24 @@ pub(super) struct ListingRenderer {
 enum RenderPosition {
     Start,
     Entry(usize),
+    /// The README from this byte on.
+    Readme(usize),
+    Footer,
     End,
 }
 
 impl ListingRenderer {
-    /// `path` is decoded and normal, and ends with a slash; it is only displayed. Sorts the entries,
-    /// unless they were sorted in this order before.
+    /// Sorts the entries, unless they were sorted in this order before.
     pub(super) fn new(
         folder: Arc<FolderEntries>,
-        path: &[u8],
-        order: SortOrder,
+        page: ListingPage,
         format: ListingFormat,
-        upload_form: UploadForm,
     ) -> Self {
-        folder.sorted(order);
+        folder.sorted(page.order);
         Self {
             folder,
-            path: path.to_vec(),
-            order,
+            page,
             format,
-            upload_form,
             position: RenderPosition::Start,
         }
     }
@@ -146,34 +148,81 @@ impl ListingRenderer {
     }
 
     fn write(&mut self, out: &mut String) -> std::fmt::Result {
-        self.position = match self.position {
+        self.position = match (self.format, self.position) {
+            (ListingFormat::Html, position) => self.write_html(out, position)?,
+            (ListingFormat::Json, position) => self.write_json(out, position)?,
+        };
+        Ok(())
+    }
+
+    fn write_html(
+        &self,
+        out: &mut String,
+        position: RenderPosition,
+    ) -> Result<RenderPosition, std::fmt::Error> {
+        let (folder, page) = (&self.folder, &self.page);
+        Ok(match position {
             RenderPosition::Start => {
-                match self.format {
-                    ListingFormat::Html => {
-                        html::start(out, &self.folder.entries, &self.path, self.order)?;
-                    }
-                    ListingFormat::Json => json::start(out),
-                }
+                html::start(out, &folder.entries, page)?;
                 RenderPosition::Entry(0)
             }
-            RenderPosition::Entry(at) => match self.folder.get(self.order, at) {
+            RenderPosition::Entry(at) => match folder.get(page.order, at) {
                 Some(entry) => {
-                    match self.format {
-                        ListingFormat::Html => html::entry(out, &entry, self.order)?,
-                        ListingFormat::Json => json::entry(out, &entry, at)?,
-                    }
+                    html::entry(out, &entry, page.order)?;
                     RenderPosition::Entry(at + 1)
                 }
                 None => {
-                    match self.format {
-                        ListingFormat::Html => html::end(out, self.order, self.upload_form)?,
-                        ListingFormat::Json => json::end(out),
-                    }
+                    html::end_of_table(out, &page.features)?;
+                    RenderPosition::Readme(0)
+                }
+            },
+            RenderPosition::Readme(_) if folder.readme.is_empty() => RenderPosition::Footer,
+            RenderPosition::Readme(start) => {
+                if start == 0 {
+                    out.push_str("<article class=\"card readme\" aria-label=\"README\">\n");
+                }
+                let mut end = folder.readme.len().min(start + PIECE_BYTES);
+                while !folder.readme.is_char_boundary(end) {
+                    end -= 1;
+                }
+                out.push_str(&folder.readme[start..end]);
+                if end < folder.readme.len() {
+                    RenderPosition::Readme(end)
+                } else {
+                    out.push_str("</article>\n");
+                    RenderPosition::Footer
+                }
+            }
+            RenderPosition::Footer | RenderPosition::End => {
+                html::end(out, page)?;
+                RenderPosition::End
+            }
+        })
+    }
+
+    fn write_json(
+        &self,
+        out: &mut String,
+        position: RenderPosition,
+    ) -> Result<RenderPosition, std::fmt::Error> {
+        Ok(match position {
+            RenderPosition::Start => {
+                json::start(out);
+                RenderPosition::Entry(0)
+            }
+            RenderPosition::Entry(at) => match self.folder.get(self.page.order, at) {
+                Some(entry) => {
+                    json::entry(out, &entry, at)?;
+                    RenderPosition::Entry(at + 1)
+                }
+                None => {
+                    json::end(out);
                     RenderPosition::End
                 }
             },
-            RenderPosition::End => RenderPosition::End,
-        };
-        Ok(())
+            RenderPosition::Readme(_) | RenderPosition::Footer | RenderPosition::End => {
+                RenderPosition::End
+            }
+        })
     }
 }

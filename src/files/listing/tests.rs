@@ -11,12 +11,40 @@ use rustix::fd::OwnedFd;
 use super::entries::EntryKind;
 use super::entries::tests::entries;
 use super::*;
+use crate::files::archive_format::ArchiveFormat;
 use crate::files::rules::DotFiles;
+use crate::files::upload::temp_file::{OverwritePolicy, ParentFolders, UploadFeatures};
+use crate::http::error_page::{BASE_STYLE, BASE_STYLE_HASH};
 use crate::http::target::Target;
 use crate::semaphore::Semaphore;
+use crate::site::Deletion;
 
 /// 2026-11-21 04:05:06 UTC.
 const MODIFIED: i64 = 1_795_233_906;
+
+const NO_FEATURES: PageFeatures = PageFeatures {
+    uploads: None,
+    management: None,
+    archives: &[],
+};
+
+const UPLOADS: PageFeatures = PageFeatures {
+    uploads: Some(UploadFeatures {
+        overwrite: OverwritePolicy::Keep,
+        parents: ParentFolders::MustExist,
+    }),
+    management: None,
+    archives: &[],
+};
+
+fn page_of(path: &[u8], order: SortOrder, features: PageFeatures) -> ListingPage {
+    ListingPage {
+        path: path.to_vec(),
+        root_name: b"share".to_vec(),
+        order,
+        features,
+    }
+}
 
 /// Names with a meaning in HTML, URLs, JSON, terminals or file systems.
 const HOSTILE: &[&[u8]] = &[
@@ -67,7 +95,7 @@ fn render(mut listing: ListingRenderer) -> String {
 
 fn shared(entries: Entries) -> Arc<FolderEntries> {
     let permit = Semaphore::new(0).try_acquire(0).expect("nothing");
-    Arc::new(FolderEntries::new(entries, permit))
+    Arc::new(FolderEntries::new(entries, String::new(), permit))
 }
 
 fn listing(
@@ -77,13 +105,8 @@ fn listing(
     format: ListingFormat,
 ) -> String {
     let order = SortOrder::from_query(Some(query));
-    render(ListingRenderer::new(
-        shared(entries(table)),
-        path,
-        order,
-        format,
-        UploadForm::Absent,
-    ))
+    let page = page_of(path, order, NO_FEATURES);
+    render(ListingRenderer::new(shared(entries(table)), page, format))
 }
 
 fn hostile(kind: EntryKind) -> Vec<(&'static [u8], EntryKind, u64, i64)> {
@@ -219,12 +242,11 @@ fn folder_on_disk_is_rendered() -> io::Result<()> {
     fs::write(folder.path().join(".hidden"), "")?;
     let directory = OwnedFd::from(fs::File::open(folder.path())?);
     let entries = Entries::read(&directory, DotFiles::Hidden, |_| None, |_| false)?;
+    let page = page_of(b"/", SortOrder::default(), NO_FEATURES);
     let page = render(ListingRenderer::new(
         shared(entries),
-        b"/",
-        SortOrder::default(),
+        page,
         ListingFormat::Html,
-        UploadForm::Absent,
     ));
     let mut found = linked(&page);
     found.sort();
@@ -263,7 +285,7 @@ fn path_is_escaped_in_breadcrumbs() {
         assert_eq!(links, expected);
     }
     let page = listing(&[], b"/<b>&\xFF/", "", ListingFormat::Html);
-    assert!(page.contains("<title>Index of /&lt;b&gt;&amp;\u{FFFD}/</title>"));
+    assert!(page.contains("<title>&lt;b&gt;&amp;\u{FFFD}</title>"));
     assert!(page.contains("<h1>&lt;b&gt;&amp;\u{FFFD}</h1>"));
 }
 
@@ -313,7 +335,8 @@ fn listing_page_matches_the_golden_text() {
         <head>\n\
         <meta charset=\"utf-8\">\n\
         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-        <title>Index of /a/</title>\n\
+        <title>a</title>\n\
+        <style>{BASE_STYLE}</style>\n\
         <style>{style}</style>\n\
         </head>\n\
         <body>\n\
@@ -325,8 +348,8 @@ fn listing_page_matches_the_golden_text() {
         <h1>a</h1>\n\
         <p>1 folder, 1 file, 1.5 KiB in total</p>\n\
         </header>\n\
-        <main>\n\
-        <div class=\"card\">\n\
+        <main data-features=\"\">\n\
+        <div class=\"card list\">\n\
         <div class=\"filter\" hidden>\
         <input type=\"search\" placeholder=\"Filter by name\" aria-label=\"Filter by name\" \
         autocomplete=\"off\" spellcheck=\"false\"><output></output></div>\n\
@@ -349,13 +372,13 @@ fn listing_page_matches_the_golden_text() {
         </tbody>\n\
         </table>\n\
         </div>\n\
-        <footer>Times are in UTC. <a href=\"?json\">View as JSON</a></footer>\n\
+        <footer><span id=\"zone\">Times are in UTC.</span> <a href=\"?json\">View as JSON</a></footer>\n\
         </main>\n\
         <script>{script}</script>\n\
         </body>\n\
         </html>\n",
-        style = html::STYLE,
-        script = html::SCRIPT,
+        style = assets::STYLE,
+        script = assets::SCRIPT,
     );
     assert_eq!(listing(table, b"/a/", "", ListingFormat::Html), expected);
 }
@@ -455,25 +478,59 @@ fn truncated_listing_has_a_note() {
     assert!(page.contains("Showing 250,000 entries; this folder has more."));
 }
 
+fn page_with(features: PageFeatures) -> String {
+    let page = page_of(b"/a/", SortOrder::default(), features);
+    let empty = shared(entries(&[]));
+    render(ListingRenderer::new(empty, page, ListingFormat::Html))
+}
+
 #[test]
-fn upload_form_is_shown_only_with_uploads() {
-    let page = |upload_form| {
-        let order = SortOrder::default();
-        render(ListingRenderer::new(
-            shared(entries(&[])),
-            b"/a/",
-            order,
-            ListingFormat::Html,
-            upload_form,
-        ))
-    };
-    assert!(!page(UploadForm::Absent).contains("<form"));
-    let shown = page(UploadForm::Shown);
-    let form = tags(&shown).into_iter().find(|tag| tag.starts_with("form"));
-    let expected = "form method=\"post\" enctype=\"multipart/form-data\"";
-    assert_eq!(form, Some(expected));
-    assert!(policy(UploadForm::Shown).contains("; form-action 'self';"));
-    assert!(policy(UploadForm::Absent).contains("; form-action 'none';"));
+fn upload_form_and_its_script_are_there_only_with_uploads() {
+    let without = page_with(NO_FEATURES);
+    assert!(!without.contains("<form") && !without.contains(assets::UPLOAD_SCRIPT));
+    let with = page_with(UPLOADS);
+    let form = "<form method=\"post\" enctype=\"multipart/form-data\">";
+    assert!(with.contains(form) && with.contains(assets::UPLOAD_SCRIPT));
+    assert!(policy(&UPLOADS).contains("; form-action 'self';"));
+    assert!(policy(&NO_FEATURES).contains("; form-action 'none';"));
+    assert!(with.contains("<main data-features=\"\">"));
+    let overwrite = page_with(PageFeatures {
+        uploads: Some(UploadFeatures {
+            overwrite: OverwritePolicy::Replace,
+            parents: ParentFolders::Created,
+        }),
+        management: Some(Deletion::Trash),
+        ..UPLOADS
+    });
+    assert!(overwrite.contains("<main data-features=\"overwrite parents manage trash\">"));
+}
+
+#[test]
+fn links_to_archives_are_there_only_with_archives() {
+    assert!(!page_with(NO_FEATURES).contains("?download="));
+    let page = page_with(PageFeatures {
+        archives: ArchiveFormat::ALL,
+        ..NO_FEATURES
+    });
+    for format in ArchiveFormat::ALL {
+        let link = format!("<a href=\"?download={}\" download>", format.extension());
+        assert!(page.contains(&link), "{link}");
+    }
+}
+
+#[test]
+fn readme_of_any_length_is_rendered_after_the_table() {
+    for len in [0, 1, PIECE_BYTES, 3 * PIECE_BYTES + 1] {
+        let readme = "é".repeat(len);
+        let permit = Semaphore::new(0).try_acquire(0).expect("nothing");
+        let folder = FolderEntries::new(entries(&[]), readme.clone(), permit);
+        let page = page_of(b"/", SortOrder::default(), NO_FEATURES);
+        let format = ListingFormat::Html;
+        let page = render(ListingRenderer::new(Arc::new(folder), page, format));
+        let (_, after) = page.split_once("</table>").expect("a table");
+        assert_eq!(after.matches('é').count(), len);
+        assert_eq!(after.contains("<article"), len > 0);
+    }
 }
 
 #[test]
@@ -494,15 +551,27 @@ fn query_json_selects_json() {
 #[test]
 fn policy_has_the_hashes_of_style_and_script() {
     assert_eq!(hash(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
-    for (directive, content) in [("style-src", html::STYLE), ("script-src", html::SCRIPT)] {
-        let expected = format!("; {directive} 'sha256-{}';", hash(content.as_bytes()));
-        let policy = policy(UploadForm::Absent);
+    let features = PageFeatures {
+        management: Some(Deletion::Trash),
+        ..UPLOADS
+    };
+    let policy = policy(&features);
+    assert_eq!(hash(BASE_STYLE.as_bytes()), BASE_STYLE_HASH);
+    let page = page_with(features);
+    for (tag, content) in [
+        ("style", BASE_STYLE),
+        ("style", assets::STYLE),
+        ("script", assets::SCRIPT),
+        ("script", assets::UPLOAD_SCRIPT),
+        ("script", assets::MANAGE_SCRIPT),
+    ] {
+        let expected = format!("'sha256-{}'", hash(content.as_bytes()));
         assert!(policy.contains(&expected), "the policy lacks {expected}");
+        assert!(page.contains(&format!("<{tag}>{content}</{tag}>")));
     }
-    let page = listing(&[], b"/", "", ListingFormat::Html);
-    assert!(page.contains(&format!("<style>{}</style>", html::STYLE)));
-    assert!(page.contains(&format!("<script>{}</script>", html::SCRIPT)));
-    assert!(html::STYLE.len() + html::SCRIPT.len() < 6 << 10);
+    // Each listing contains them.
+    assert!(page.len() < 40 << 10, "{}", page.len());
+    assert!(page_with(NO_FEATURES).len() < 28 << 10);
 }
 
 /// SHA-256 (FIPS 180-4) in base64, as in a policy's sources. 30 lines instead of a dependency.

@@ -26,8 +26,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, makedev, open, openat,
-    openat2, readlinkat, statat, statx,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, makedev, mkdirat, open,
+    openat, openat2, readlinkat, statat, statx,
 };
 use rustix::io::Errno;
 
@@ -224,6 +224,12 @@ impl Root {
         file.is_ok_and(|stat| self.is_server_file(&stat))
     }
 
+    /// Returns true if one of the server's own files is beneath the folder at `path`. May block.
+    pub(super) fn has_server_file_beneath(&self, path: &[u8]) -> bool {
+        self.inode_at(path)
+            .is_some_and(|folder| self.server_files.have_one_beneath(folder))
+    }
+
     /// Explains the symbolic links on a path: the kernel follows them silently, and a response must
     /// not tell a link that is not followed from a path that does not exist.
     fn explain_links(&self, path: &[u8]) {
@@ -337,6 +343,28 @@ impl Root {
         check_directory(self.descriptor(path)?)
     }
 
+    /// Opens a directory to create files in it, and creates it and those above it if they do not exist.
+    pub(super) fn create_folders(&self, path: &[u8]) -> Result<Folder, OpenError> {
+        /// Readable by all users, subject to the umask, as uploaded files are.
+        const MODE: Mode = Mode::from_raw_mode(0o755);
+        let mut folder = self.folder(b"")?;
+        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let start = memchr::memrchr(b'/', &path[..at]).map_or(0, |slash| slash + 1);
+            match self.folder(&path[..at]) {
+                Err(OpenError::NotFound) => {
+                    match mkdirat(&folder, &path[start..at], MODE) {
+                        Ok(()) => folder.sync()?,
+                        Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                    folder = self.folder(&path[..at])?;
+                }
+                opened => folder = opened?,
+            }
+        }
+        Ok(folder)
+    }
+
     /// Opens a directory to create files in it. It is beneath the root even where reading follows
     /// symbolic links out of it.
     pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, OpenError> {
@@ -347,6 +375,11 @@ impl Root {
     /// Returns the metadata of what is at `path`, for listings.
     pub(super) fn stat(&self, path: &[u8]) -> Option<Stat> {
         fstat(self.descriptor(path).ok()?).ok()
+    }
+
+    /// Returns the inode of what is at `path`.
+    pub(super) fn inode_at(&self, path: &[u8]) -> Option<InodeId> {
+        self.stat(path).map(|stat| InodeId::of(&stat))
     }
 
     fn descriptor(&self, path: &[u8]) -> Result<OwnedFd, Errno> {

@@ -118,6 +118,18 @@ impl ServerFiles {
             is_same(&file.path) || file.path.canonicalize().is_ok_and(|path| is_same(&path))
         })
     }
+
+    /// Returns true if one of the files, or the folder of one that does not exist, is beneath `folder`.
+    pub(super) fn have_one_beneath(&self, folder: InodeId) -> bool {
+        let is_beneath = |path: &Path| {
+            let mut above = path.ancestors().skip(1);
+            above.any(|above| InodeId::of_directory(above).is_ok_and(|it| it == folder))
+        };
+        let known = self.0.read();
+        known.files.iter().any(|file| {
+            is_beneath(&file.path) || file.path.canonicalize().is_ok_and(|path| is_beneath(&path))
+        })
+    }
 }
 
 impl Known {

@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use ::http::{Method, StatusCode};
 use rustix::io::Errno;
 
-use super::error::UploadError;
 use super::policy::UploadPolicy;
 use super::temp_file::{ExistingEntry, Folder, OverwritePolicy, SaveResult, TempFile};
+use crate::files::explained_error::ExplainedError;
 use crate::files::lookup::{Lookup, ServeError};
 use crate::files::media_type;
 use crate::files::resolve::file_name;
@@ -31,10 +31,10 @@ pub(super) struct UploadDestination<'a> {
 
 impl UploadDestination<'_> {
     /// Returns what exists there now, if it may be replaced.
-    pub(super) fn check(&self) -> Result<ExistingEntry, UploadError> {
+    pub(super) fn check(&self) -> Result<ExistingEntry, ExplainedError> {
         let root = &self.lookup.snapshot.root;
         if root.would_replace_server_file(self.name) {
-            return Err(UploadError::forbidden(
+            return Err(ExplainedError::forbidden(
                 "the server itself reads or writes this file",
             ));
         }
@@ -42,7 +42,9 @@ impl UploadDestination<'_> {
         let precondition = match existing {
             ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),
             ExistingEntry::Absent => conditional::evaluate_absent(self.fields),
-            ExistingEntry::File if !has_preconditions(self.fields) => Precondition::Proceed,
+            ExistingEntry::File if !conditional::has_preconditions(self.fields) => {
+                Precondition::Proceed
+            }
             ExistingEntry::File => match self.lookup.validators(self.name) {
                 Ok(current) => conditional::evaluate(&Method::PUT, self.fields, &current),
                 Err(ServeError::Open(OpenError::NotFound)) => {
@@ -53,7 +55,7 @@ impl UploadDestination<'_> {
             },
         };
         if precondition != Precondition::Proceed {
-            return Err(UploadError::new(
+            return Err(ExplainedError::new(
                 StatusCode::PRECONDITION_FAILED,
                 "the current file does not meet the precondition",
             ));
@@ -63,7 +65,7 @@ impl UploadDestination<'_> {
             (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow() => {
                 let explanation = "the file would be served in place of another";
                 let remedy = "allow this with --upload-overwrite";
-                Err(UploadError::conflict(explanation).with_remedy(remedy))
+                Err(ExplainedError::conflict(explanation).with_remedy(remedy))
             }
             _ => Ok(existing),
         }
@@ -121,7 +123,7 @@ impl UploadDestination<'_> {
     }
 
     /// Stores a request's content, and waits until it is on the disk.
-    pub(super) fn store(&self, mut content: impl Read) -> Result<SaveResult, UploadError> {
+    pub(super) fn store(&self, mut content: impl Read) -> Result<SaveResult, ExplainedError> {
         const BUFFER_BYTES: usize = 128 * 1024;
         // Before the content is read: a client that waits for 100 (Continue) need not send it.
         self.check()?;
@@ -132,14 +134,14 @@ impl UploadDestination<'_> {
                 Ok(0) => break,
                 Ok(count) => write(&mut temp_file, &buffer[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(UploadError::interrupted(&error)),
+                Err(error) => return Err(ExplainedError::interrupted(&error)),
             }
         }
         self.save(temp_file)
     }
 
     /// Stores the content of the form's current part, and returns its length in bytes.
-    pub(super) fn store_part(&self, form: &mut FormData<impl Read>) -> Result<u64, UploadError> {
+    pub(super) fn store_part(&self, form: &mut FormData<impl Read>) -> Result<u64, ExplainedError> {
         self.check()?;
         let mut temp_file = self.folder.create_temp_file()?;
         let mut len = 0;
@@ -151,7 +153,7 @@ impl UploadDestination<'_> {
         Ok(len)
     }
 
-    fn save(&self, temp_file: TempFile<'_>) -> Result<SaveResult, UploadError> {
+    fn save(&self, temp_file: TempFile<'_>) -> Result<SaveResult, ExplainedError> {
         temp_file.sync()?;
         let _held_until_the_end = self.policy.lock_saving();
         // Another upload may have created or replaced the file since the first check.
@@ -160,13 +162,7 @@ impl UploadDestination<'_> {
     }
 }
 
-fn write(temp_file: &mut TempFile<'_>, piece: &[u8]) -> Result<(), UploadError> {
+fn write(temp_file: &mut TempFile<'_>, piece: &[u8]) -> Result<(), ExplainedError> {
     let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     Ok(temp_file.write_all(piece).map_err(failed)?)
-}
-
-fn has_preconditions(fields: &Fields<'_>) -> bool {
-    ["if-match", "if-none-match", "if-unmodified-since"]
-        .iter()
-        .any(|name| fields.first(name).is_some())
 }

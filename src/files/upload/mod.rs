@@ -5,12 +5,10 @@
 //! send a form to any server that it reaches, are rejected ([`origin`]).
 
 mod destination;
-mod error;
-mod origin;
+pub(super) mod origin;
 pub(super) mod policy;
 mod report;
-mod slots;
-mod target;
+pub(super) mod target;
 pub(crate) mod temp_file;
 
 use std::io::Read;
@@ -19,9 +17,12 @@ use std::sync::Arc;
 use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
 
+use super::client_slots::NoSlot;
+use super::explained_error::ExplainedError;
 use super::lookup::Lookup;
 use super::resolve::file_name;
 use super::root::{Blocking, OpenError};
+use super::rules::Rules;
 use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
 use crate::client_key::ClientKey;
@@ -30,12 +31,10 @@ use crate::handler::{BodyPolicy, DiskJob, Outcome};
 use crate::http::multipart_form::FormData;
 use crate::http::{Fields, Request, Response, negotiation, target as url};
 use destination::UploadDestination;
-use error::UploadError;
 use policy::UploadPolicy;
 use report::UploadReport;
-use slots::NoSlot;
 use target::{MAX_NAME_BYTES, UploadTarget, check_name};
-use temp_file::{ExistingEntry, Folder, SaveResult};
+use temp_file::{ExistingEntry, Folder, ParentFolders, SaveResult};
 
 /// The most files of one form: each has a line in the response.
 const MAX_FILES: usize = 1000;
@@ -82,7 +81,7 @@ impl SiteFiles {
                     NoSlot::Full => "too many uploads in progress; try again",
                     NoSlot::ClientFull => "too many uploads of this client in progress; try again",
                 };
-                let error = UploadError::new(StatusCode::SERVICE_UNAVAILABLE, reason);
+                let error = ExplainedError::new(StatusCode::SERVICE_UNAVAILABLE, reason);
                 return self.upload_error(request, &error).into();
             }
         };
@@ -142,7 +141,7 @@ impl SiteFiles {
         UploadRequest { policy, lookup }
     }
 
-    fn upload_error(&self, request: &Request<'_>, error: &UploadError) -> Response {
+    fn upload_error(&self, request: &Request<'_>, error: &ExplainedError) -> Response {
         explain!("upload", "refused: {error}");
         let mut response = error.response(negotiation::response_format(request.fields()));
         let rules = &self.tree.rules;
@@ -170,7 +169,7 @@ impl<'a> UploadRequest<'a> {
         }
     }
 
-    fn dry_run_file(self, name: &[u8]) -> Result<(), UploadError> {
+    fn dry_run_file(self, name: &[u8]) -> Result<(), ExplainedError> {
         let most = self.policy.max_bytes;
         let folder = self.folder_of(name)?;
         let fields = self.lookup.request.fields();
@@ -190,7 +189,7 @@ impl<'a> UploadRequest<'a> {
         Ok(())
     }
 
-    fn dry_run_form(self, folder: &[u8]) -> Result<(), UploadError> {
+    fn dry_run_form(self, folder: &[u8]) -> Result<(), ExplainedError> {
         let most = self.policy.max_bytes;
         self.lookup.snapshot.root.folder(folder)?;
         let folder = Escaped(folder);
@@ -203,12 +202,21 @@ impl<'a> UploadRequest<'a> {
     }
 
     /// Opens the folder of the file `name`.
-    fn folder_of(self, name: &[u8]) -> Result<Folder, UploadError> {
+    fn folder_of(self, name: &[u8]) -> Result<Folder, ExplainedError> {
         let (parent, _) = name.split_at(name.len() - file_name(name).len());
-        let folder = self.lookup.snapshot.root.folder(parent);
+        let root = &self.lookup.snapshot.root;
+        let folder = match self.policy.parents {
+            // `tws explain` creates nothing.
+            ParentFolders::Created if !explain_log::is_explained() => {
+                check_parents(&self.lookup.tree.rules, parent)?;
+                root.create_folders(parent)
+            }
+            ParentFolders::Created | ParentFolders::MustExist => root.folder(parent),
+        };
         folder.map_err(|error| match error {
             OpenError::NotFound => {
-                UploadError::conflict("the folder does not exist; create it first")
+                ExplainedError::conflict("the folder does not exist; create it first")
+                    .with_remedy("--upload-parents creates it")
             }
             error => error.into(),
         })
@@ -232,7 +240,7 @@ impl<'a> UploadRequest<'a> {
         }
     }
 
-    fn store_file(self, name: &[u8], content: impl Read) -> Result<Response, UploadError> {
+    fn store_file(self, name: &[u8], content: impl Read) -> Result<Response, ExplainedError> {
         let folder = self.folder_of(name)?;
         let fields = self.lookup.request.fields();
         let saved = self.destination(&folder, name, fields).store(content)?;
@@ -241,7 +249,8 @@ impl<'a> UploadRequest<'a> {
         Ok(match saved {
             SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
             SaveResult::Created => {
-                let location = url::encode_path(&[b"/", name].concat());
+                let prefix = self.lookup.request.encoded_prefix();
+                let location = prefix + &url::encode_path(&[b"/", name].concat());
                 Response::text("201 Created\n")
                     .with_status(StatusCode::CREATED)
                     .with_header(LOCATION, location)
@@ -253,7 +262,7 @@ impl<'a> UploadRequest<'a> {
         self,
         parent: &[u8],
         mut form: FormData<impl Read>,
-    ) -> Result<Response, UploadError> {
+    ) -> Result<Response, ExplainedError> {
         let rules = &self.lookup.tree.rules;
         let folder = self.lookup.snapshot.root.folder(parent)?;
         let mut report = UploadReport::default();
@@ -271,7 +280,10 @@ impl<'a> UploadRequest<'a> {
             };
             if report.stored.len() + report.failed.len() == MAX_FILES {
                 let explanation = format!("a form can store at most {MAX_FILES} files");
-                report.end_with(UploadError::new(StatusCode::PAYLOAD_TOO_LARGE, explanation));
+                report.end_with(ExplainedError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    explanation,
+                ));
                 break;
             }
             let last = basename(&filename);
@@ -294,6 +306,15 @@ impl<'a> UploadRequest<'a> {
         }
         report.response(self.lookup.request)
     }
+}
+
+/// Checks that folders of these names, which may be created, could be served.
+fn check_parents(rules: &Rules, parent: &[u8]) -> Result<(), ExplainedError> {
+    let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    for (end, _) in slashes {
+        check_name(rules, &parent[..end])?;
+    }
+    Ok(())
 }
 
 /// Returns the last component of a file name sent by a browser, which may be a path of the client's

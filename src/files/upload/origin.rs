@@ -1,14 +1,16 @@
-//! Cross-site request forgery: only pages of the server's own origin may upload.
+//! Cross-site request forgery: only pages of the server's own origin may upload or change files.
 
 use std::net::IpAddr;
 
-use super::error::UploadError;
+use crate::files::explained_error::ExplainedError;
 use crate::http::Fields;
 
 /// Rejects requests that a page of another origin makes a browser send (Fetch §3.1): forms need no
 /// CORS preflight, and reach servers that are accessible from the browser's machine only.
-pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
-    let rejected = UploadError::forbidden("uploads from pages of another origin are not allowed");
+pub(in crate::files) fn check_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
+    let rejected = ExplainedError::forbidden(
+        "uploads and changes from pages of another origin are not allowed",
+    );
     let own = |site: &[u8]| matches!(site, b"same-origin" | b"none");
     if !fields.all("sec-fetch-site").all(own) {
         return Err(rejected);
@@ -25,9 +27,9 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
     // Origin and Host agree. Such a page has no password.
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
-        let explanation = "uploads from a page under this host name require a password";
+        let explanation = "uploads and changes from a page under this host name require a password";
         let remedy = "require one with --auth-file, or use an IP address or localhost";
-        return Err(UploadError::forbidden(explanation).with_remedy(remedy));
+        return Err(ExplainedError::forbidden(explanation).with_remedy(remedy));
     }
     Ok(())
 }
@@ -39,11 +41,11 @@ pub(super) fn check_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
 /// Browsers send `Sec-Fetch-Site` to HTTPS and local servers only. `none`, that no page has caused
 /// the request, does not suffice: a form is always sent by a page, and `none` with `null` may be a
 /// reload of what a page of another origin has sent.
-fn check_hidden_origin(fields: &Fields<'_>) -> Result<(), UploadError> {
+fn check_hidden_origin(fields: &Fields<'_>) -> Result<(), ExplainedError> {
     match fields.first("sec-fetch-site") {
         Some(b"same-origin") => Ok(()),
-        _ => Err(UploadError::forbidden(
-            "uploads from pages that hide their origin are not allowed",
+        _ => Err(ExplainedError::forbidden(
+            "uploads and changes from pages that hide their origin are not allowed",
         )),
     }
 }
@@ -62,7 +64,7 @@ fn is_address_or_localhost(host: &[u8]) -> bool {
 
 /// True if an origin has the requested host and port. A proxy may have terminated TLS, so the
 /// scheme decides only which port is the default.
-fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+pub(in crate::files) fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
     let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
         (authority, &b":80"[..])
     } else if let Some(authority) = origin.strip_prefix(b"https://") {

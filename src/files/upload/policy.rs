@@ -2,8 +2,8 @@
 
 use std::sync::MutexGuard;
 
-use super::slots::UploadSlots;
-use super::temp_file::OverwritePolicy;
+use super::temp_file::{OverwritePolicy, ParentFolders, UploadFeatures};
+use crate::files::client_slots::ClientSlots;
 use crate::site::{Size, Upload};
 use crate::sync::Mutex;
 
@@ -18,7 +18,9 @@ pub(in crate::files) struct UploadPolicy {
     /// The largest request body.
     pub(super) max_bytes: u64,
     pub(super) overwrite: OverwritePolicy,
-    pub(super) concurrent: UploadSlots,
+    /// Whether PUT creates the folders above a file.
+    pub(super) parents: ParentFolders,
+    pub(super) concurrent: ClientSlots,
     saving: Mutex<()>,
 }
 
@@ -32,8 +34,21 @@ impl UploadPolicy {
         Self {
             max_bytes: upload.max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             overwrite,
-            concurrent: UploadSlots::new(MAX_CONCURRENT_UPLOADS),
+            parents: if upload.parents {
+                ParentFolders::Created
+            } else {
+                ParentFolders::MustExist
+            },
+            concurrent: ClientSlots::new(MAX_CONCURRENT_UPLOADS),
             saving: Mutex::new(()),
+        }
+    }
+
+    /// Returns what a page with a form for uploads has to know.
+    pub(in crate::files) fn features(&self) -> UploadFeatures {
+        UploadFeatures {
+            overwrite: self.overwrite,
+            parents: self.parents,
         }
     }
 

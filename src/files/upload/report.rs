@@ -4,7 +4,7 @@
 use ::http::StatusCode;
 use serde_json::json;
 
-use super::error::{self, UploadError};
+use crate::files::explained_error::{self, ExplainedError};
 use crate::files::resolve::file_name;
 use crate::http::html_text::HtmlText;
 use crate::http::negotiation::{self, ResponseFormat};
@@ -16,21 +16,21 @@ pub(super) struct UploadReport {
     /// Names beneath the root, and lengths in bytes.
     pub(super) stored: Vec<(Vec<u8>, u64)>,
     /// Names as they were sent, perhaps shortened; empty for an error of the form itself.
-    pub(super) failed: Vec<(Vec<u8>, UploadError)>,
+    pub(super) failed: Vec<(Vec<u8>, ExplainedError)>,
 }
 
 impl UploadReport {
     /// Adds the error that ends the form, unless the last file has reported the same.
-    pub(super) fn end_with(&mut self, problem: UploadError) {
-        let reported = |(_, last): &(_, UploadError)| last.explanation == problem.explanation;
+    pub(super) fn end_with(&mut self, problem: ExplainedError) {
+        let reported = |(_, last): &(_, ExplainedError)| last.explanation == problem.explanation;
         if !self.failed.last().is_some_and(reported) {
             self.failed.push((Vec::new(), problem));
         }
     }
 
-    pub(super) fn response(self, request: &Request<'_>) -> Result<Response, UploadError> {
+    pub(super) fn response(self, request: &Request<'_>) -> Result<Response, ExplainedError> {
         if self.stored.is_empty() && self.failed.is_empty() {
-            return Err(UploadError::new(
+            return Err(ExplainedError::new(
                 StatusCode::BAD_REQUEST,
                 "the form contains no files",
             ));
@@ -38,11 +38,11 @@ impl UploadReport {
         let form = negotiation::response_format(request.fields());
         if self.failed.is_empty() && form == ResponseFormat::Html {
             // With a redirect, reloading the page does not send the files again.
-            let folder = target::encode_path(request.path_bytes());
+            let folder = target::encode_path(request.full_path_bytes());
             return Ok(Response::redirect(StatusCode::SEE_OTHER, &folder));
         }
         let (status, response) = match form {
-            ResponseFormat::Json => self.json(),
+            ResponseFormat::Json => self.json(&request.encoded_prefix()),
             ResponseFormat::Html => self.html(),
             ResponseFormat::Text => self.text(),
         };
@@ -55,7 +55,7 @@ impl UploadReport {
         first.map_or(StatusCode::CREATED, |(_, problem)| problem.status)
     }
 
-    fn json(&self) -> (StatusCode, Response) {
+    fn json(&self, prefix: &str) -> (StatusCode, Response) {
         let status = self.status();
         let stored: Vec<_> = self
             .stored
@@ -64,7 +64,7 @@ impl UploadReport {
                 json!({
                     "name": printable(file_name(name)),
                     "size": size,
-                    "path": target::encode_path(&[b"/", &name[..]].concat()),
+                    "path": prefix.to_owned() + &target::encode_path(&[b"/", &name[..]].concat()),
                 })
             })
             .collect();
@@ -105,7 +105,7 @@ impl UploadReport {
             let (link, name) = (target::encode_component(name), HtmlText(name));
             list += &format!("<li>Stored: <a href=\"{link}\">{name}</a> ({size} bytes)</li>\n");
         }
-        (status, error::page(status, &(list + "</ul>\n")))
+        (status, explained_error::page(status, &(list + "</ul>\n")))
     }
 
     fn text(&self) -> (StatusCode, Response) {

@@ -2,8 +2,8 @@
 
 use ::http::{Method, StatusCode};
 
-use super::error::UploadError;
 use super::origin::check_origin;
+use crate::files::explained_error::ExplainedError;
 use crate::files::resolve::file_name;
 use crate::files::root::OpenError;
 use crate::files::rules::Rules;
@@ -22,7 +22,7 @@ pub(super) enum UploadTarget<'r> {
 }
 
 impl<'r> UploadTarget<'r> {
-    pub(super) fn of(rules: &Rules, request: &'r Request<'_>) -> Result<Self, UploadError> {
+    pub(super) fn of(rules: &Rules, request: &'r Request<'_>) -> Result<Self, ExplainedError> {
         check_origin(request.fields())?;
         check_coding(request.fields())?;
         let path = request.path_bytes();
@@ -33,25 +33,29 @@ impl<'r> UploadTarget<'r> {
         }
     }
 
-    fn file(rules: &Rules, request: &Request<'_>, name: &'r [u8]) -> Result<Self, UploadError> {
+    fn file(rules: &Rules, request: &Request<'_>, name: &'r [u8]) -> Result<Self, ExplainedError> {
         if is_folder(name) {
-            return Err(UploadError::conflict(
+            return Err(ExplainedError::conflict(
                 "the path is a folder; PUT needs a file name",
             ));
         }
         // The part would replace the whole file (RFC 9110 §14.5).
         if request.fields().first("content-range").is_some() {
             let explanation = "partial uploads (Content-Range) are not supported";
-            return Err(UploadError::new(StatusCode::BAD_REQUEST, explanation));
+            return Err(ExplainedError::new(StatusCode::BAD_REQUEST, explanation));
         }
         check_name(rules, name)?;
         Ok(Self::File(name))
     }
 
-    fn form(rules: &Rules, request: &Request<'_>, folder: &'r [u8]) -> Result<Self, UploadError> {
+    fn form(
+        rules: &Rules,
+        request: &Request<'_>,
+        folder: &'r [u8],
+    ) -> Result<Self, ExplainedError> {
         let content_type = request.fields().first("content-type").unwrap_or_default();
         let Some(boundary) = multipart_form::boundary(content_type) else {
-            return Err(UploadError::new(
+            return Err(ExplainedError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "POST requires multipart/form-data; use PUT for other types",
             ));
@@ -59,7 +63,7 @@ impl<'r> UploadTarget<'r> {
         let boundary = boundary?;
         if !is_folder(folder) {
             let explanation = "a form must be sent to a folder; its path ends with a slash";
-            return Err(UploadError::conflict(explanation));
+            return Err(ExplainedError::conflict(explanation));
         }
         if rules.is_hidden(folder) {
             return Err(OpenError::NotFound.into());
@@ -73,8 +77,8 @@ fn is_folder(name: &[u8]) -> bool {
 }
 
 /// Checks that a file of this name, relative to the root, could be served at its own path.
-pub(super) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), UploadError> {
-    let bad = |explanation| Err(UploadError::new(StatusCode::BAD_REQUEST, explanation));
+pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), ExplainedError> {
+    let bad = |explanation| Err(ExplainedError::new(StatusCode::BAD_REQUEST, explanation));
     let last = file_name(name);
     match last {
         b"" => return bad("the file name is missing"),
@@ -92,12 +96,12 @@ pub(super) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), UploadError> 
     let hidden = rules.hidden_names.iter().map(|name| file_name(name));
     let mut reserved = hidden.chain([SITE_FILE.as_bytes()]);
     if rules.is_hidden(name) || reserved.any(|name| last.eq_ignore_ascii_case(name)) {
-        return Err(UploadError::forbidden(
+        return Err(ExplainedError::forbidden(
             "files with this name are not served",
         ));
     }
     if rules.shadows(&[b"/", name].concat()) {
-        return Err(UploadError::conflict(
+        return Err(ExplainedError::conflict(
             "a site rule answers at this path and would hide the file",
         ));
     }
@@ -105,12 +109,12 @@ pub(super) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), UploadError> 
 }
 
 /// Rejects encoded content: it would be stored as it is, and served without its Content-Encoding.
-fn check_coding(fields: &Fields<'_>) -> Result<(), UploadError> {
+fn check_coding(fields: &Fields<'_>) -> Result<(), ExplainedError> {
     let identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity") || value.is_empty();
     if fields.all("content-encoding").all(identity) {
         Ok(())
     } else {
-        Err(UploadError::new(
+        Err(ExplainedError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Content-Encoding is not supported for uploads",
         ))

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::Path;
 
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat, renameat_with,
     statat, unlinkat,
@@ -36,6 +36,20 @@ pub(crate) enum ExistingEntry {
 pub(crate) enum OverwritePolicy {
     Keep,
     Replace,
+}
+
+/// Whether the folders above an uploaded file are created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParentFolders {
+    Created,
+    MustExist,
+}
+
+/// What uploads may do, for pages that offer them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UploadFeatures {
+    pub(crate) overwrite: OverwritePolicy,
+    pub(crate) parents: ParentFolders,
 }
 
 /// What saving a file has done.
@@ -121,6 +135,12 @@ impl Folder {
     /// Waits until the directory's entries are on the disk (fsync(2)).
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.descriptor)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

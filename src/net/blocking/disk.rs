@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
-use super::pool::{BlockingPool, PoolSize};
+use super::pool::{BlockingPool, NoThread, PoolSize};
 use crate::body::FileRange;
 use crate::body::file_range::{Resident, Storage};
 use crate::handler::{DiskJob, JobLength};
@@ -236,6 +236,17 @@ impl DiskPools {
         };
         let pool = pools.of(job.device());
         pool.submit(reply_to, move || run(job));
+    }
+
+    /// Runs work that a response in progress needs on a thread of a device for long jobs; see
+    /// [`BlockingPool::submit_required`].
+    pub(crate) fn submit_required(
+        &self,
+        device: u64,
+        reply_to: ReplyTo,
+        work: impl FnOnce() -> ExchangeEvent + Send + 'static,
+    ) -> Result<(), NoThread> {
+        self.long_jobs.of(device).submit_required(reply_to, work)
     }
 }
 

@@ -159,8 +159,12 @@ impl Services for WorkerServices<'_> {
         let failed = reply_to.clone();
         let submitted = match source {
             BodySource::Producer(producer) => {
+                let device = producer.device();
                 let work = move || ExchangeEvent::BodyChunk(next_chunk(producer));
-                self.pools.jobs.submit_required(reply_to, work)
+                match device {
+                    Some(device) => self.pools.disks.submit_required(device, reply_to, work),
+                    None => self.pools.jobs.submit_required(reply_to, work),
+                }
             }
             BodySource::Writer(write) => {
                 let chunks = reply_to.clone();

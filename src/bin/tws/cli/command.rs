@@ -33,6 +33,9 @@ all certificates in the state directory are meant.";
 
 /// The id of the flag for JSON of `tws acme`. It is not a setting.
 const JSON: &str = "json";
+const CHECK_HELP: &str = "\
+The arguments are those that tws would serve with. The exit code is 0 if there is no error, else 1 or, \
+for a wrong flag or variable, 2.";
 
 /// The id of the flag for the header fields of the request of `tws explain`.
 const REQUEST_FIELD: &str = "field";
@@ -42,18 +45,20 @@ impl Flags {
     pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
         let command = match mode {
             Mode::Serve => serve(),
+            Mode::Check => check(),
             Mode::Explain => explain(),
             Mode::Acme => acme(),
         };
         let matches = command.try_get_matches_from(args)?;
         let mut flags = Self::from_arg_matches(&matches)?;
         match mode {
-            Mode::Serve => {}
+            Mode::Serve | Mode::Check => {}
             Mode::Explain => flags.take_request(&matches)?,
             Mode::Acme => flags.take_acme(&matches)?,
         }
         // Checks that clap cannot do, or whose errors would repeat the value.
         flags.store()?;
+        flags.users_with_passwords()?;
         flags.destinations()?;
         flags.path_and_port()?;
         Ok((flags, matches))
@@ -74,9 +79,7 @@ impl Flags {
         });
         Ok(())
     }
-}
 
-impl Flags {
     /// Removes ACTION and NAME from the operands.
     fn take_acme(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let operands = std::mem::take(&mut self.path_and_port);
@@ -104,7 +107,7 @@ impl Flags {
     }
 }
 
-/// Returns the command that serves. `tws check` takes the same arguments.
+/// Returns the command that serves.
 pub(super) fn serve() -> Command {
     let subcommands = subcommands();
     Flags::command()
@@ -123,6 +126,17 @@ pub(super) fn serve() -> Command {
                 _ => arg,
             }
         })
+}
+
+/// Returns the command of `tws check`, which takes the arguments of the one that serves.
+pub(super) fn check() -> Command {
+    serve()
+        .name("tws check")
+        .bin_name("tws check")
+        .about("Check the settings and report every problem, without serving")
+        .override_usage("tws check [OPTIONS] [PATH] [PORT]")
+        .after_help(CHECK_HELP)
+        .after_long_help(CHECK_HELP)
 }
 
 /// Returns the command of `tws explain`.

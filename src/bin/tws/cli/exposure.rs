@@ -19,13 +19,17 @@ pub(crate) fn is_exposed(address: IpAddr) -> bool {
     !address.to_canonical().is_loopback()
 }
 
-/// Rejects uploads from other machines without authentication. The clients behind a proxy are on other
-/// machines, wherever the proxy connects from.
-pub(super) fn check_uploads(config: &Config, authentication: Authentication) -> Result<(), String> {
+/// Rejects a `feature` with which clients change files, for clients on other machines without
+/// authentication. The clients behind a proxy are on other machines, wherever the proxy connects from.
+pub(super) fn check_changes(
+    feature: &str,
+    config: &Config,
+    authentication: Authentication,
+) -> Result<(), String> {
     match (exposing_setting(config), authentication) {
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some((setting, remedy)), Authentication::None) => Err(format!(
-            "--upload ([upload] in a file) with {setting}: any machine could store files here; \
+            "{feature} with {setting}: any machine could change files here; \
              require passwords with --auth-file, or {remedy}"
         )),
     }

@@ -16,15 +16,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser, ValueHint};
 use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
-    Compress, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin, Period, Site, Size,
-    Store, Symlinks,
+    Archive, Compress, Deletion, EtagSource, FileName, HeaderRule, IndexName, Listing, Origin,
+    Period, Readme, Site, Size, Store, Symlinks,
 };
 use tws::{Endpoint, ForwardedField, Http2, Networks, Rate};
 
 use super::acme::{AcmeDirectory, AcmeName, AcmeRequest, parse_acme_directory, parse_email};
 use super::values::{
-    BindAddresses, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode, integer, integer_in, one_of,
-    parse_addresses, parse_admin, parse_bandwidth,
+    BasePath, BindAddresses, ExitCondition, HostPattern, MAX_FLAG_NUMBER, PORTS, file_mode,
+    integer, integer_in, one_of, parse_addresses, parse_admin, parse_bandwidth,
 };
 
 const SERVING: &str = "Serving";
@@ -44,6 +44,9 @@ const SITE_KEYS: &[(&str, &str)] = &[
     ("upload", "[upload]"),
     ("upload-max", "max in [upload]"),
     ("upload-overwrite", "overwrite in [upload]"),
+    ("upload-parents", "parents in [upload]"),
+    ("manage", "[manage]"),
+    ("manage-delete", "delete in [manage]"),
     ("users", "store in [users]"),
 ];
 
@@ -77,6 +80,25 @@ pub(super) struct Flags {
     /// index file itself.
     #[arg(long, value_name = "WHEN", value_parser = one_of::<Listing>(Listing::VALUES), help_heading = SERVING)]
     pub(super) listing: Option<Listing>,
+
+    /// Show the README below a listing: on, off
+    ///
+    /// README.md, without the HTML in it, or README.txt; of at most 256 KiB. [default: on]
+    #[arg(long, value_name = "WHEN", value_parser = one_of::<Readme>(Readme::VALUES), help_heading = SERVING)]
+    pub(super) readme: Option<Readme>,
+
+    /// Offer folders as archives: auto, on, off
+    ///
+    /// /folder/?download=zip (tar, tar.gz, tar.zst) sends a folder with all that is beneath it, as
+    /// far as its files are served. auto: if folders are listed. [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = one_of::<Archive>(Archive::VALUES), help_heading = SERVING)]
+    pub(super) archive: Option<Archive>,
+
+    /// Size limit of an archive [default: 16 GiB]
+    ///
+    /// The sum of its files. A folder with more is not sent.
+    #[arg(long, value_name = "SIZE", help_heading = SERVING)]
+    pub(super) archive_max: Option<Size>,
 
     /// Compress: auto, sidecar, off [default: auto]
     ///
@@ -145,6 +167,19 @@ pub(super) struct Flags {
     /// Do not read PATH/.tws.toml
     #[arg(long, help_heading = SERVING)]
     pub(super) no_site_file: Option<bool>,
+
+    /// Serve below this path [default: /]
+    ///
+    /// Example: /docs/. Other paths are not found.
+    #[arg(long, value_name = "PATH", help_heading = SERVING)]
+    pub(super) base: Option<BasePath>,
+
+    /// Serve below a path that cannot be guessed
+    ///
+    /// The path is chosen at the start and shown with the address. It is no password: a link can be
+    /// passed on.
+    #[arg(long, help_heading = SERVING)]
+    pub(super) random_path: bool,
 
     /// User store: sqlite:FILE or a postgres:// URL
     ///
@@ -342,6 +377,12 @@ pub(super) struct Flags {
     /// lately. Values as with --rate-limit. [default: 0.2:20]
     #[arg(long, value_name = "N", help_heading = ACCESS)]
     pub(super) auth_failures: Option<Rate>,
+    /// Require this user name and password
+    ///
+    /// USER:PASSWORD; may be repeated. Other users of this machine can read it in the list of
+    /// processes (ps): the variable TWS_AUTH avoids that.
+    #[arg(long, value_name = "USER:PW", help_heading = ACCESS)]
+    pub(super) auth: Vec<String>,
 
     /// Accept uploads (PUT, and POST to folders)
     ///
@@ -359,6 +400,25 @@ pub(super) struct Flags {
     /// Let uploads replace existing files
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload_overwrite: Option<bool>,
+
+    /// Let uploads create folders
+    ///
+    /// PUT creates the folders above a file that do not exist.
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) upload_parents: Option<bool>,
+
+    /// Accept renames, deletions, new folders
+    ///
+    /// From listings, and with the methods MKCOL, MOVE and DELETE. Only from this machine, unless a
+    /// password is required, as with --upload.
+    #[arg(long, help_heading = ACCESS)]
+    pub(super) manage: Option<bool>,
+
+    /// Deleted files: trash, permanent
+    ///
+    /// trash: move them to .tws-trash in the root, which is never served. [default: trash]
+    #[arg(long, value_name = "HOW", value_parser = one_of::<Deletion>(Deletion::VALUES), help_heading = ACCESS)]
+    pub(super) manage_delete: Option<Deletion>,
 
     /// Idle connection timeout [default: 10]
     ///
@@ -534,6 +594,13 @@ pub(super) struct Flags {
     #[arg(long, help_heading = PROCESS)]
     pub(super) qr: bool,
 
+    /// Exit after N downloads or a time
+    ///
+    /// Examples: 1, 10m, 2h; may be repeated: the first that comes ends the server. A download is a
+    /// file, or a folder as an archive, that was sent completely. Resumed ones are not counted.
+    #[arg(long, value_name = "N|TIME", value_delimiter = ',', help_heading = PROCESS)]
+    pub(super) exit_after: Vec<ExitCondition>,
+
     /// Show running transfers in the terminal
     ///
     /// q quits tws. The access log is not written to the terminal then.
@@ -587,6 +654,19 @@ impl Flags {
     pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
         let store = self.users.as_deref().map(str::parse).transpose();
         store.map_err(|reason: String| usage_of("--users", reason))
+    }
+
+    /// Splits the values of `--auth` into user and password. Not a value parser, as with `--users`.
+    pub(super) fn users_with_passwords(&self) -> Result<Vec<(&str, &str)>, clap::Error> {
+        let split = |value: &str| value.find(':').filter(|at| *at > 0 && at + 1 < value.len());
+        let users = self.auth.iter().map(|value| {
+            let at = split(value).ok_or_else(|| {
+                let reason = "must be a user name and a password with a colon between them";
+                usage_of("--auth", reason.to_owned())
+            })?;
+            Ok((&value[..at], &value[at + 1..]))
+        });
+        users.collect()
     }
 
     /// Returns the destinations of the access log.

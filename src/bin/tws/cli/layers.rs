@@ -21,6 +21,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tws::site::{ConfigFile, OtherKey, Site};
 
+use super::aliases;
 use super::command;
 use super::exit::{ConfigError, Exit};
 use super::flags::{self, FileKey, Flags};
@@ -145,7 +146,7 @@ impl LayerParser {
         let mut parser = Self {
             command,
             program: program.to_owned(),
-            args: typed.to_owned(),
+            args: aliases::replace(typed),
             mode: args.mode,
             decided: BTreeSet::new(),
             added: Vec::new(),

@@ -9,17 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::{command, subcommand};
 
 /// Names that other servers have for some flags, and the flag.
-const OTHER_NAMES: &[(&str, &str)] = &[
-    ("-i", "--bind"),
-    ("--interface", "--bind"),
-    ("--address", "--bind"),
-    ("--host", "--bind"),
-    ("-l", "--port"),
-    ("--listen", "--port"),
-    ("--root", "--directory"),
-    ("--log", "--access-log"),
-    ("--threads", "--workers"),
-];
+const OTHER_NAMES: &[(&str, &str)] = &[("--log", "--access-log"), ("--threads", "--workers")];
 
 /// Operands that are likely meant as a flag, and the flag.
 const OPERANDS_FOR_FLAGS: &[(&str, &str)] = &[("help", "--help"), ("version", "--version")];

@@ -1,8 +1,8 @@
 //! The command line, the environment and the settings file become [`Settings`] in one fallible step.
 //! Only the settings file is opened.
 //!
-//! `flags` is the one definition of what can be set, with the parsers of `values` and the clap commands
-//! of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
+//! `aliases` replaces names of flags that other servers have. `flags` is the one definition of what can
+//! be set, with the parsers of `values` and the clap commands of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
 //! it to the types of the library; `acme` and `acme_settings` do so for automatic certificates.
 //! `subcommand` knows the first arguments that are no PATH, `exposure` what must not be open to other
 //! machines, `exit` how the process ends instead of serving, `messages` the wording, and `reference`
@@ -10,6 +10,7 @@
 
 mod acme;
 mod acme_settings;
+mod aliases;
 mod command;
 mod compress;
 mod exit;
@@ -36,7 +37,8 @@ pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
 pub(crate) use settings::{
-    Banner, BrowserLaunch, Encryption, HttpRedirect, LogAddresses, QrOutput, Sandboxing, Settings,
-    View,
+    Banner, BrowserLaunch, Encryption, HttpRedirect, LogAddresses, PortChoice, QrOutput,
+    RandomPath, Sandboxing, Settings, USERS_OF_FLAG, View,
 };
 pub(crate) use subcommand::Subcommand;
+pub(crate) use values::{BasePath, ExitCondition};

@@ -29,6 +29,8 @@ pub(crate) struct InheritedEndpoints {
 pub(crate) enum Mode {
     #[default]
     Serve,
+    /// As `Serve`, with a help of its own.
+    Check,
     /// A request follows PATH. `-H` is a field of the request, as with curl; `--header` stays a rule of
     /// the site.
     Explain,

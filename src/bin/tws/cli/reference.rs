@@ -2,7 +2,7 @@
 
 use std::io;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -98,10 +98,15 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 
 /// Returns the manual page, in roff. The subcommand takes no arguments.
 pub(crate) fn man(args: &RawArgs) -> Result<Vec<u8>, Exit> {
-    Command::new("tws man")
-        .about("Print the manual page")
-        .try_get_matches_from(&args.args)?;
+    let command = Command::new("tws man").about("Print the manual page: `tws man | man -l -`");
+    parse(command, args)?;
     man_page().map_err(|error| Exit::Errors(vec![ConfigError::Failure(error.to_string())]))
+}
+
+/// Parses the arguments of a subcommand, which follow the name of the program.
+fn parse(command: Command, args: &RawArgs) -> Result<ArgMatches, clap::Error> {
+    let args = args.args.iter().skip(1);
+    command.no_binary_name(true).try_get_matches_from(args)
 }
 
 fn man_page() -> io::Result<Vec<u8>> {
@@ -166,7 +171,7 @@ pub(crate) fn completions(args: &RawArgs) -> Result<Vec<u8>, Exit> {
         .required(true)
         .value_parser(value_parser!(Shell));
     let command = Command::new("tws completions").about("Print a shell completion script");
-    let matches = command.arg(shell).try_get_matches_from(&args.args)?;
+    let matches = parse(command.arg(shell), args)?;
     let mut script = Vec::new();
     if let Some(shell) = matches.get_one::<Shell>("SHELL") {
         clap_complete::generate(*shell, &mut with_subcommands(), "tws", &mut script);

@@ -2,8 +2,10 @@
 //! the commands use. Nothing is opened.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,15 +20,18 @@ use super::acme::{AcmeDirectory, AcmeRequest};
 use super::acme_settings::AcmeSettings;
 use super::exit::{ConfigError, Exit};
 use super::exposure::{
-    Authentication, HostCheck, admin_endpoint, check_admin, check_uploads, host_check,
+    Authentication, HostCheck, admin_endpoint, check_admin, check_changes, host_check,
 };
-use super::flags::{Flags, RequestArgs, usage};
+use super::flags::{Flags, RequestArgs, usage, usage_of};
 use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
-use super::values::HostPattern;
+use super::values::{BasePath, ExitCondition, HostPattern};
 
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
+
+/// Stands for the users of `--auth` among the files of passwords, if there is no `--auth-file`.
+pub(crate) const USERS_OF_FLAG: &str = "--auth";
 
 /// The settings of a process.
 #[derive(Debug)]
@@ -51,6 +56,13 @@ pub(crate) struct Settings {
     /// How many wrong passwords a client may send.
     #[cfg_attr(not(feature = "auth"), expect(dead_code))]
     pub(crate) auth_failures: Option<Rate>,
+    /// The users of `--auth`, as lines of such a file: the passwords are hashed.
+    pub(crate) auth_lines: Vec<String>,
+    /// The path below which the site is served, without that of `--random-path`.
+    pub(crate) base: BasePath,
+    pub(crate) random_path: RandomPath,
+    pub(crate) port_choice: PortChoice,
+    pub(crate) exit_after: Vec<ExitCondition>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
     pub(crate) rate_limit: Option<Rate>,
@@ -130,6 +142,23 @@ impl HttpRedirect {
     }
 }
 
+/// Whether the site is served below a path that cannot be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RandomPath {
+    Off,
+    /// Chosen at the start of the process.
+    Chosen,
+}
+
+/// Whether another port may be used if that of the settings is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortChoice {
+    /// A setting names the port.
+    Fixed,
+    /// It is the default one.
+    NextFree,
+}
+
 /// Whether the process restricts its access to the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sandboxing {
@@ -194,6 +223,15 @@ impl Settings {
     /// As [`read`](Self::read), if no settings remain.
     pub(crate) fn read_lenient(args: &RawArgs) -> Result<(Self, Vec<ConfigError>), Exit> {
         let mut layers = ConfigLayers::read(args)?;
+        let is_typed =
+            |arg: &OsString| arg.as_bytes().starts_with(b"--auth=") || arg.as_bytes() == b"--auth";
+        if args.args.iter().any(is_typed) {
+            layers.warnings.push(
+                "--auth: other users of this machine can read the password in the list of processes \
+                 (ps); set TWS_AUTH instead, or use --auth-file"
+                    .to_owned(),
+            );
+        }
         let errors = std::mem::take(&mut layers.errors);
         match Self::from_layers(layers, &args.inherited) {
             Ok(settings) => Ok((settings, errors)),
@@ -242,7 +280,13 @@ impl Settings {
         }
     }
 
-    /// Returns the files of passwords that the rules of all hosts name.
+    /// Returns whether there are users whose passwords open all paths.
+    pub(crate) fn has_users_for_all(&self) -> bool {
+        self.auth_file.is_some() || !self.auth_lines.is_empty()
+    }
+
+    /// Returns the files of passwords that the rules of all hosts name, and [`USERS_OF_FLAG`] if users
+    /// are given without a file.
     pub(crate) fn password_files(&self) -> BTreeSet<PathBuf> {
         let hosts = self.site.hosts.iter().flat_map(|host| &host.auth);
         let rules = self.site.auth.iter().chain(hosts);
@@ -274,6 +318,17 @@ impl Settings {
             .or(site.users.as_ref().map(|users| users.store.clone()));
         let mut warnings = layers.warnings;
         let acme = AcmeSettings::of(&flags, &site, &mut warnings)?;
+        let auth_lines = auth_lines(&flags)?;
+        let is_default_port = flags.port.is_none() && flags.path_and_port()?.1.is_none();
+        let has_own_ports = flags.bind.iter().flat_map(|addresses| &addresses.0);
+        let has_own_ports = has_own_ports
+            .clone()
+            .any(|it| matches!(it, Endpoint::Socket(_)));
+        let port_choice = if is_default_port && !has_own_ports && inherited.server.is_none() {
+            PortChoice::NextFree
+        } else {
+            PortChoice::Fixed
+        };
         let mut config = config(&flags)?;
         let redirect_http = match &acme {
             Some(_) => imply_public_ports(&mut config, &flags)?,
@@ -283,6 +338,10 @@ impl Settings {
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
         }
+        let changing = ChangingFlags {
+            upload: flags.upload,
+            manage: flags.manage,
+        };
         let site_warnings = site_warnings(&site, &layers.site_file, &root);
         let settings = Self {
             config,
@@ -331,6 +390,15 @@ impl Settings {
             cors: flags.cors,
             auth_file: flags.auth_file,
             auth_failures: flags.auth_failures,
+            auth_lines,
+            base: flags.base.unwrap_or_default(),
+            random_path: if flags.random_path {
+                RandomPath::Chosen
+            } else {
+                RandomPath::Off
+            },
+            port_choice,
+            exit_after: flags.exit_after,
             host_patterns: flags.host_name,
             encryption,
             redirect_http,
@@ -347,31 +415,53 @@ impl Settings {
             warnings: [warnings, site_warnings].concat(),
             site,
         };
-        settings.check_exposure(flags.upload)?;
+        settings.check_exposure(changing)?;
         Ok(settings)
     }
 
-    /// Rejects an exposed admin listener and exposed uploads without authentication. `upload` is the
-    /// flag, which decides whether the error is one of usage or of the settings file.
-    fn check_exposure(&self, upload: Option<bool>) -> Result<(), Exit> {
+    /// Rejects an exposed admin listener, and exposed uploads and changes of files without
+    /// authentication. The flags decide whether the error is one of usage or of the settings file.
+    fn check_exposure(&self, flags: ChangingFlags) -> Result<(), Exit> {
         let authentication = self.authentication();
         if let Some(admin) = &self.admin {
-            let of_admin = match self.auth_file {
-                Some(_) => Authentication::Required,
-                None => Authentication::None,
+            let of_admin = if self.has_users_for_all() {
+                Authentication::Required
+            } else {
+                Authentication::None
             };
             check_admin(admin, of_admin).map_err(usage)?;
         }
-        let mut sites = std::iter::once(&self.site).chain(&self.site.hosts);
-        if sites.any(|site| site.upload.is_some()) {
-            let checked = check_uploads(&self.config, authentication);
-            checked.map_err(|reason| match upload {
-                Some(_) => usage(reason).into(),
-                None => Exit::Errors(vec![ConfigError::Failure(reason)]),
-            })?;
+        let sites = || std::iter::once(&self.site).chain(&self.site.hosts);
+        let features = [
+            (
+                "--upload ([upload] in a file)",
+                sites().any(|site| site.upload.is_some()),
+                flags.upload,
+            ),
+            (
+                "--manage ([manage] in a file)",
+                sites().any(|site| site.manage.is_some()),
+                flags.manage,
+            ),
+        ];
+        for (feature, is_on, flag) in features {
+            if is_on {
+                let checked = check_changes(feature, &self.config, authentication);
+                checked.map_err(|reason| match flag {
+                    Some(_) => usage(reason).into(),
+                    None => Exit::Errors(vec![ConfigError::Failure(reason)]),
+                })?;
+            }
         }
         Ok(())
     }
+}
+
+/// The flags that turn on what changes files.
+#[derive(Clone, Copy)]
+struct ChangingFlags {
+    upload: Option<bool>,
+    manage: Option<bool>,
 }
 
 /// Overrides the rules of the settings file with the flags.
@@ -389,9 +479,10 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
     }
-    if let Some(file) = &flags.auth_file {
+    let users_of_flag = (!flags.users_with_passwords()?.is_empty()).then(|| USERS_OF_FLAG.into());
+    if let Some(file) = flags.auth_file.clone().or(users_of_flag) {
         // The rules of the file come after it and decide about their paths.
-        let rule = AuthRule::for_all(file.clone()).map_err(usage)?;
+        let rule = AuthRule::for_all(file).map_err(usage)?;
         site.auth.insert(0, rule);
     }
     let mut sites = std::iter::once(&*site).chain(&site.hosts);
@@ -399,26 +490,45 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
         let text = "--auth-failures: no password is required; add --auth-file";
         return Err(usage(text.to_owned()));
     }
+    if flags.manage == Some(true) {
+        site.manage.get_or_insert_default();
+    }
     match &mut site.upload {
         Some(upload) => {
             upload.max = flags.upload_max.or(upload.max);
             upload.overwrite = flags.upload_overwrite.unwrap_or(upload.overwrite);
-            Ok(())
+            upload.parents = flags.upload_parents.unwrap_or(upload.parents);
         }
         None if flags.upload.is_none()
-            && (flags.upload_max.is_some() || flags.upload_overwrite == Some(true)) =>
+            && (flags.upload_max.is_some()
+                || flags.upload_overwrite == Some(true)
+                || flags.upload_parents == Some(true)) =>
         {
-            Err(usage(
-                "--upload-max and --upload-overwrite: uploads are off; add --upload".to_owned(),
-            ))
+            return Err(usage(
+                "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload"
+                    .to_owned(),
+            ));
         }
-        None => Ok(()),
+        None => {}
     }
+    match (&mut site.manage, flags.manage_delete) {
+        (Some(manage), deletion) => manage.delete = deletion.unwrap_or(manage.delete),
+        (None, Some(_)) if flags.manage.is_none() => {
+            return Err(usage(
+                "--manage-delete: changes of files are off; add --manage".to_owned(),
+            ));
+        }
+        (None, _) => {}
+    }
+    Ok(())
 }
 
 /// Overrides the rules that flags set for every host.
 fn override_host(site: &mut Site, flags: &Flags) {
     site.listing = flags.listing.unwrap_or(site.listing);
+    site.readme = flags.readme.unwrap_or(site.readme);
+    site.archive = flags.archive.unwrap_or(site.archive);
+    site.archive_max = flags.archive_max.or(site.archive_max);
     site.compress = flags.compress.unwrap_or(site.compress);
     site.etag = flags.etag.unwrap_or(site.etag);
     site.symlinks = flags.symlinks.unwrap_or(site.symlinks);
@@ -429,6 +539,9 @@ fn override_host(site: &mut Site, flags: &Flags) {
     }
     if flags.upload == Some(false) {
         site.upload = None;
+    }
+    if flags.manage == Some(false) {
+        site.manage = None;
     }
     site.headers.extend(flags.headers.iter().cloned());
 }
@@ -522,6 +635,26 @@ fn encryption(flags: &Flags, acme: Option<AcmeSettings>) -> Result<Encryption, c
         )),
         _ => Ok(encryption),
     }
+}
+
+/// Hashes the passwords of `--auth`.
+#[cfg(feature = "auth")]
+fn auth_lines(flags: &Flags) -> Result<Vec<String>, clap::Error> {
+    let users = flags.users_with_passwords()?;
+    let lines = users.into_iter().map(|(user, password)| {
+        let line = tws::Credentials::line(user, password);
+        line.map_err(|error| usage_of("--auth", error.to_string()))
+    });
+    lines.collect()
+}
+
+#[cfg(not(feature = "auth"))]
+fn auth_lines(flags: &Flags) -> Result<Vec<String>, clap::Error> {
+    if flags.auth.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reason = "this tws was built without the feature auth; rebuild it with --features auth";
+    Err(usage_of("--auth", reason.to_owned()))
 }
 
 /// Returns the configuration of the library.

@@ -58,11 +58,12 @@ impl Subcommand {
             return Self::Serve;
         };
         args.args.remove(1);
-        match subcommand {
-            Self::Explain => args.mode = Mode::Explain,
-            Self::Acme => args.mode = Mode::Acme,
-            Self::Serve | Self::Check | Self::Compress | Self::Completions | Self::Man => {}
-        }
+        args.mode = match subcommand {
+            Self::Check => Mode::Check,
+            Self::Explain => Mode::Explain,
+            Self::Acme => Mode::Acme,
+            Self::Serve | Self::Compress | Self::Completions | Self::Man => Mode::Serve,
+        };
         *subcommand
     }
 }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tws::site::{HostName, Size};
@@ -86,6 +87,77 @@ impl FromStr for HostPattern {
     }
 }
 
+/// A path below which the site is served: empty, or with a slash at the beginning and none at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BasePath(String);
+
+impl BasePath {
+    /// Adds a segment.
+    pub(crate) fn join(&self, segment: &str) -> Self {
+        Self(format!("{}/{segment}", self.0))
+    }
+
+    /// Returns the prefix of all paths; empty for the root.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BasePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~".contains(letter);
+        let path = text.strip_suffix('/').unwrap_or(text);
+        let mut segments = path.split('/');
+        let begins = segments.next() == Some("");
+        let is_valid =
+            |segment: &str| !matches!(segment, "" | "." | "..") && segment.chars().all(is_plain);
+        if text == "/" || begins && path.contains('/') && segments.all(is_valid) {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(format!(
+                "must be a path of letters, digits, -, ., _ and ~, such as /docs/ (got {text:?})"
+            ))
+        }
+    }
+}
+
+/// When the server ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitCondition {
+    /// After so many complete downloads.
+    Downloads(NonZeroU64),
+    /// After this time.
+    Time(Duration),
+}
+
+impl FromStr for ExitCondition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// A year; longer times are surely mistakes.
+        const MAX_SECONDS: u64 = 366 * 24 * 60 * 60;
+        let wrong = || {
+            format!("must be a number of downloads, or a time such as 30s, 10m, 2h (got {text:?})")
+        };
+        let end = text.find(|letter: char| !letter.is_ascii_digit());
+        let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+        let number: NonZeroU64 = number.parse().map_err(|_| wrong())?;
+        let seconds = match unit.trim() {
+            "" => return Ok(Self::Downloads(number)),
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 60 * 60,
+            "d" => 24 * 60 * 60,
+            _ => return Err(wrong()),
+        };
+        let seconds = number.get().checked_mul(seconds);
+        let seconds = seconds.filter(|seconds| *seconds <= MAX_SECONDS);
+        Ok(Self::Time(Duration::from_secs(seconds.ok_or_else(wrong)?)))
+    }
+}
+
 /// The addresses of one value of `--bind`: a host name may have several, as `localhost` has.
 #[derive(Clone, Debug)]
 pub(super) struct BindAddresses(pub(super) Vec<Endpoint>);
@@ -136,4 +208,60 @@ pub(super) fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
     let size: Size = text.parse()?;
     let rate = NonZeroU64::new(size.bytes()).filter(|rate| rate.get() >= Limits::MIN_BANDWIDTH);
     rate.ok_or_else(|| format!("must be at least 1 KiB per second (got {text:?})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_path_has_plain_segments() {
+        for (text, prefix) in [
+            ("/", Some("")),
+            ("/docs", Some("/docs")),
+            ("/docs/", Some("/docs")),
+            ("/a/b.c_d~e-f/", Some("/a/b.c_d~e-f")),
+            ("", None),
+            ("docs", None),
+            ("//", None),
+            ("/a//b", None),
+            ("/../", None),
+            ("/a/./b", None),
+            ("/{x}", None),
+            ("/*", None),
+            ("/a b", None),
+            ("/ñ", None),
+            ("http://a.test/", None),
+        ] {
+            let base = text.parse::<BasePath>().ok();
+            assert_eq!(base.as_ref().map(BasePath::prefix), prefix, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn exit_condition_is_a_count_or_a_time() {
+        let time = |seconds| Some(ExitCondition::Time(Duration::from_secs(seconds)));
+        for (text, expected) in [
+            (
+                "3",
+                Some(ExitCondition::Downloads(NonZeroU64::new(3).expect("not 0"))),
+            ),
+            ("30s", time(30)),
+            ("10m", time(600)),
+            ("10 min", time(600)),
+            ("2h", time(7200)),
+            ("1d", time(86_400)),
+            ("", None),
+            ("0", None),
+            ("0s", None),
+            ("-1", None),
+            ("1.5h", None),
+            ("1w", None),
+            ("99999999999999999999", None),
+            ("9999999999999999999d", None),
+            ("400d", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text:?}");
+        }
+    }
 }

@@ -175,7 +175,7 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
 fn check_passwords(settings: &Settings, report: &mut CheckReport) {
     for path in settings.password_files() {
         let text = format!("passwords are read from {}", path.display());
-        report.result(text, app::auth_layer(&path));
+        report.result(text, app::check_passwords(settings, &path));
     }
 }
 

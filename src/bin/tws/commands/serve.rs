@@ -7,9 +7,13 @@
 //!
 //! The file is long because the steps share what one of them opens and the next ones use.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use env_logger::WriteStyle;
 #[cfg(feature = "tui")]
@@ -17,16 +21,18 @@ use signal_hook::consts::signal::SIGINT;
 use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
+use tws::observe::Observer;
 use tws::site::{Store, Symlinks};
-use tws::{BoxHandler, Endpoint, Error, Server, ServerHandle, StaticFiles};
+use tws::{BoxHandler, Config, Endpoint, Error, Server, ServerHandle, StaticFiles};
 
 use super::process_limits;
 use crate::cli::{
-    Banner, BrowserLaunch, Encryption, Exit, LogAddresses, RawArgs, Sandboxing, Settings,
-    SiteFileSource, View, is_exposed,
+    Banner, BrowserLaunch, Encryption, Exit, LogAddresses, PortChoice, RawArgs, Sandboxing,
+    Settings, SiteFileSource, View, is_exposed,
 };
 use crate::confinement::privileges::RunAs;
 use crate::confinement::sandbox::{RootAccess, Sandbox, SandboxStatus};
+use crate::lifecycle::exit_after;
 use crate::lifecycle::inherited_sockets::InheritedSockets;
 use crate::lifecycle::reload::{Reload, ReloadTargets};
 use crate::lifecycle::signals::{self, SignalHandlers};
@@ -38,6 +44,7 @@ use crate::services::admin::{self, CertificateSource};
 use crate::services::app::{self, App, AuthLayer};
 use crate::services::http_challenges::HttpChallenges;
 use crate::services::https_redirect::{self, RedirectHandle};
+use crate::services::random_path;
 use crate::services::side_server::{RunningSideServer, SideServer};
 use crate::services::tls::{self, Tls};
 use crate::sync::Mutex;
@@ -46,6 +53,7 @@ use crate::terminal::banner::BannerInfo;
 use crate::terminal::browser::Browser;
 use crate::terminal::stderr_log::Diagnostics;
 use crate::terminal::stdio;
+use crate::terminal::summary;
 #[cfg(feature = "tui")]
 use crate::terminal::tui;
 use crate::users;
@@ -160,7 +168,7 @@ impl Resources {
                 server
             }
             None => {
-                let server = Server::bind(config)?;
+                let server = bind(config, settings.port_choice)?;
                 sockets.add(&server.handle());
                 own_sockets(&server, owner)?;
                 server
@@ -222,7 +230,11 @@ impl Resources {
         let address = addresses::from_this_machine(*address);
         match settings.browser {
             BrowserLaunch::AtStartup => {
-                let url = addresses::url(&settings.encryption, address);
+                let url = addresses::url(
+                    &settings.encryption,
+                    address,
+                    &random_path::full_path(settings),
+                );
                 Some(Browser::open(url))
             }
             BrowserLaunch::Never => None,
@@ -288,14 +300,24 @@ impl Resources {
         // Signals shut down the server and the redirect; the admin listener reports the shutdown.
         let mut ends = vec![handle.clone()];
         ends.extend(redirect.map(Server::handle));
-        let access_log = self.access_log.map(UnstartedLog::start).transpose()?;
+        let counted = exit_after::downloads(&settings);
+        let access_log = match self.access_log {
+            // Without destinations: the records are counted only.
+            None if counted.is_some() => Some(AccessLog::open(settings.log_format.clone(), &[])?),
+            access_log => access_log,
+        };
+        let access_log = access_log.map(UnstartedLog::start).transpose()?;
         let log_handle = access_log.as_ref().map(AccessLog::handle);
+        exit_after::start_timer(&settings)?;
         let served = Arc::clone(&self.files);
         let mut server = self.server.on_fd_pressure(move || {
             served.lock().release_descriptors();
         });
         if let Some(log_handle) = log_handle.clone() {
-            server = server.with_access_log_of(log_handle);
+            server = server.with_access_log_of(match counted {
+                Some(counter) => log_handle.observed_by(move |record| counter.count(record)),
+                None => log_handle,
+            });
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = self.tls.clone() {
@@ -312,6 +334,14 @@ impl Resources {
         let acme = self
             .acme
             .map(|acme| acme.start(&handle, redirect_server.as_ref()));
+        let is_ended = Arc::new(AtomicBool::new(false));
+        let summary = (!banner.is_empty()).then(|| Summary {
+            observer: (!settings.access_log.is_empty() || stdio::is_terminal())
+                .then(|| handle.observe()),
+            handle: handle.clone(),
+            started: Instant::now(),
+            is_due: Arc::clone(&is_ended),
+        });
         let handlers = SignalHandlers {
             reload: Reload::new(ReloadTargets {
                 args,
@@ -330,6 +360,7 @@ impl Resources {
             upgrade,
             servers: ends,
             supervisor: supervisor.clone(),
+            is_ended: Arc::clone(&is_ended),
         };
         handlers.spawn(self.signals)?;
         // Signals are handled by now: a reader of the banner may send them, or replace the program.
@@ -346,6 +377,7 @@ impl Resources {
             admin,
             redirect: redirect.transpose()?,
             access_log,
+            summary,
             sockets: self.sockets,
         })
     }
@@ -359,7 +391,40 @@ struct RunningServer {
     admin: Option<RunningSideServer>,
     redirect: Option<RunningSideServer>,
     access_log: Option<AccessLog>,
+    /// `None` without a banner.
+    summary: Option<Summary>,
     sockets: RemoveAtEnd,
+}
+
+/// Prints what the server has done, if a signal has ended it.
+struct Summary {
+    handle: ServerHandle,
+    /// Counts the bytes, which costs a little with each request: `None` if neither a log nor a terminal
+    /// would make use of them.
+    observer: Option<Observer>,
+    started: Instant,
+    is_due: Arc<AtomicBool>,
+}
+
+impl Summary {
+    fn print(self) {
+        if self.is_due.load(Ordering::Relaxed) {
+            let requests = self.handle.stats().requests;
+            let totals = self.observer.map(|observer| observer.totals());
+            let duration = self.started.elapsed();
+            let line = summary::line(requests, totals.as_ref(), duration);
+            // A pipe that is not read must not keep the process from ending.
+            let (printed, is_printed) = mpsc::channel();
+            let print = move || {
+                stdio::print_lossy(&line);
+                drop(printed);
+            };
+            if thread::Builder::new().spawn(print).is_ok() {
+                // An error means that the line is printed, or that the time is over.
+                let _: Result<(), _> = is_printed.recv_timeout(FLUSH_TIMEOUT);
+            }
+        }
+    }
 }
 
 impl RunningServer {
@@ -379,6 +444,10 @@ impl RunningServer {
             if dropped > 0 {
                 log::warn!("access log: {dropped} lines dropped");
             }
+        }
+        // After the last line of the access log.
+        if let Some(summary) = self.summary {
+            summary.print();
         }
         if let Some(admin) = self.admin {
             admin.shut_down();
@@ -408,7 +477,14 @@ impl TuiView {
         let sampler = sampler.filter(|_| settings.view == View::Tui)?;
         let mut title = settings.root.display().to_string();
         for address in handle.local_addresses() {
-            title += &format!("  {}", addresses::url(&settings.encryption, *address));
+            title += &format!(
+                "  {}",
+                addresses::url(
+                    &settings.encryption,
+                    *address,
+                    &random_path::full_path(settings)
+                )
+            );
         }
         Some(Self { title, sampler })
     }
@@ -436,6 +512,36 @@ impl TuiView {
             self.title
         );
         Err(Error::Setting(text))
+    }
+}
+
+/// Binds the server: if the default port is in use, to one of the next ports.
+fn bind(mut config: Config, port_choice: PortChoice) -> Result<Server, Error> {
+    /// More servers of one person than there usually are at once.
+    const ATTEMPTS: u16 = 50;
+    let default = config.port;
+    let last = match port_choice {
+        PortChoice::Fixed => default,
+        PortChoice::NextFree => default.saturating_add(ATTEMPTS),
+    };
+    loop {
+        match Server::bind(config.clone()) {
+            Err(Error::Bind { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && config.port < last =>
+            {
+                config.port += 1;
+            }
+            Ok(server) => {
+                if config.port != default {
+                    log::warn!(
+                        "port {default} is in use, so port {} is used; --port sets another",
+                        config.port
+                    );
+                }
+                return Ok(server);
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -479,8 +585,11 @@ fn certificates(acme: Option<&Acme>, tls: Option<&Tls>) -> Option<CertificateSou
 /// Returns the authentication of the admin listener, which is required if other machines can reach it.
 fn admin_auth(settings: &Settings, endpoint: &Endpoint) -> Result<Option<AuthLayer>, Error> {
     let is_exposed = endpoint.ip().is_some_and(is_exposed);
-    let file = settings.auth_file.as_deref().filter(|_| is_exposed);
-    file.map(app::auth_layer).transpose()
+    if is_exposed {
+        app::auth_layer(settings)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Gives the Unix sockets that the server has created to `owner`.
@@ -532,11 +641,7 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
 fn sandbox(settings: &Settings, store: Option<&Store>) -> Sandbox {
     let mut sandbox = Sandbox::new();
     for (root, site) in settings.sites() {
-        let uploads = match site.upload {
-            Some(_) => RootAccess::Uploads,
-            None => RootAccess::ReadOnly,
-        };
-        sandbox.allow_root(&root, uploads);
+        sandbox.allow_root(&root, RootAccess::of(site));
         if site.symlinks == Symlinks::Follow {
             sandbox.allow_reading_everywhere();
         }

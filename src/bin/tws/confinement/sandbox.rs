@@ -16,7 +16,8 @@
 //! - To read the file of `--config` and the file of passwords with their folders, because another
 //!   file may have replaced them when they are reloaded (SIGHUP). In `/` and in the home folder only
 //!   the files themselves are readable, and their replacements are not: use a folder of their own.
-//! - To write and rename files where uploads go; to append to access logs and to other files in
+//! - To write and rename files where uploads go, and folders where --manage or --upload-parents allows
+//!   it; to append to access logs and to other files in
 //!   their folders, for reopening; to do in the folder of the user database what SQLite needs. Each
 //!   of them should have a folder of its own, because the permission covers the whole folder.
 //! - To remove files in the folders of Unix sockets, which it removes at its end.
@@ -48,6 +49,7 @@ use landlock::{
     RulesetStatus, make_bitflags,
 };
 use tws::Error;
+use tws::site::Site;
 
 use super::program_file;
 
@@ -60,6 +62,9 @@ const APPEND: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile});
 const APPEND_OR_CREATE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{WriteFile | MakeReg});
 const UPLOAD: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | MakeReg | RemoveFile});
+const MANAGE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | MakeReg | RemoveFile | MakeDir | RemoveDir | MakeSym | Refer
+});
 const DATABASE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | MakeReg | RemoveFile | Truncate});
 
@@ -128,10 +133,25 @@ enum OutgoingTcp {
 }
 
 /// How a root is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RootAccess {
     ReadOnly,
+    /// Files are created and replaced.
     Uploads,
+    /// Folders are created, and everything is renamed and deleted.
+    Changes,
+}
+
+impl RootAccess {
+    /// Returns what a site needs in its root.
+    pub(crate) fn of(site: &Site) -> Self {
+        match (&site.upload, &site.manage) {
+            (_, Some(_)) => Self::Changes,
+            (Some(upload), None) if upload.parents => Self::Changes,
+            (Some(_), None) => Self::Uploads,
+            (None, None) => Self::ReadOnly,
+        }
+    }
 }
 
 /// What is enforced.
@@ -175,6 +195,7 @@ impl Sandbox {
     pub(crate) fn allow_root(&mut self, root: &Path, root_access: RootAccess) {
         let access = match root_access {
             RootAccess::Uploads => UPLOAD,
+            RootAccess::Changes => MANAGE,
             RootAccess::ReadOnly => READ,
         };
         let mut served = vec![deployments(root)];
@@ -190,7 +211,7 @@ impl Sandbox {
             served.retain(|path| path != Path::new("/"));
         }
         for path in served {
-            if root_access == RootAccess::Uploads {
+            if root_access != RootAccess::ReadOnly {
                 add_once(&mut self.writable, &path);
             }
             add_once(&mut self.readable, &path);

@@ -1,5 +1,6 @@
 //! The life of the process: signals, reload, upgrade, and the supervisor that started it.
 
+pub(crate) mod exit_after;
 pub(crate) mod inherited_sockets;
 pub(crate) mod reload;
 pub(crate) mod signals;

@@ -6,7 +6,7 @@
 //! Some settings belong to the process, which has dropped the privileges needed to change them. If
 //! they differ, the log names them; they take effect after an upgrade (SIGUSR2) or a restart.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use tws::{BoxHandler, Error, Server, ServerHandle, StaticFiles};
 
 use super::systemd::Supervisor;
 use crate::cli::{AcmeSettings, Encryption, RawArgs, Settings};
-use crate::confinement::sandbox::SandboxStatus;
+use crate::confinement::sandbox::{RootAccess, SandboxStatus};
 use crate::services::acme::AcmeHandle;
 use crate::services::app::{self, App};
 use crate::services::http_challenges::HttpChallenges;
@@ -212,6 +212,8 @@ impl ReloadTargets {
             ("no-sandbox", old.sandbox == new.sandbox),
             ("user", old.user == new.user),
             ("group", old.group == new.group),
+            ("exit-after", old.exit_after == new.exit_after),
+            ("random-path", old.random_path == new.random_path),
         ];
         let differing: Vec<_> = settings
             .iter()
@@ -232,9 +234,14 @@ impl ReloadTargets {
             return;
         }
         let old = &self.started_with;
-        if !upload_roots(new).is_subset(&upload_roots(old)) {
+        let before = root_accesses(old);
+        let is_blocked = |(root, access): (&PathBuf, &RootAccess)| {
+            let before = before.get(root).unwrap_or(&RootAccess::ReadOnly);
+            access > before
+        };
+        if root_accesses(new).iter().any(is_blocked) {
             log::warn!(
-                "reload: the sandbox blocks uploads to a root that took none at startup; restart the server"
+                "reload: the sandbox blocks uploads to, or changes of, a root that accepted none at startup; restart the server"
             );
         }
         if follows_links(new) && !follows_links(old) {
@@ -262,10 +269,14 @@ fn open_app(settings: &Settings) -> Result<App, Error> {
     App::open(settings)
 }
 
-/// The roots that accept uploads.
-fn upload_roots(settings: &Settings) -> BTreeSet<PathBuf> {
-    let roots = settings.sites().filter(|(_, site)| site.upload.is_some());
-    roots.map(|(root, _)| root).collect()
+/// The roots, with the greatest access that a site needs.
+fn root_accesses(settings: &Settings) -> BTreeMap<PathBuf, RootAccess> {
+    let mut accesses = BTreeMap::new();
+    for (root, site) in settings.sites() {
+        let access = accesses.entry(root).or_insert(RootAccess::ReadOnly);
+        *access = (*access).max(RootAccess::of(site));
+    }
+    accesses
 }
 
 fn follows_links(settings: &Settings) -> bool {

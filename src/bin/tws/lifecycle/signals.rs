@@ -1,6 +1,8 @@
 //! Signals and what each does. One thread waits for them.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -34,6 +36,8 @@ pub(crate) struct SignalHandlers {
     pub(crate) servers: Vec<ServerHandle>,
     /// Notified of the shutdown.
     pub(crate) supervisor: Supervisor,
+    /// Set when a signal ends the process, and no other process continues to serve.
+    pub(crate) is_ended: Arc<AtomicBool>,
 }
 
 impl SignalHandlers {
@@ -72,6 +76,7 @@ impl SignalHandlers {
 
     fn shut_down(&self) {
         log::info!("shutdown: finishing responses in progress; a second signal exits at once");
+        self.is_ended.store(true, Ordering::Relaxed);
         self.upgrade.cancel();
         self.supervisor.notify_stopping();
         let delay = self.reload.drain_delay();

@@ -31,6 +31,7 @@ use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
 use crate::confinement::program_file;
+use crate::services::random_path::{self, RANDOM_PATH_VARIABLE};
 use crate::services::tls::{self, Tls};
 use crate::sync::Mutex;
 
@@ -287,6 +288,9 @@ impl UpgradeProcess {
             .args(std::env::args_os().skip(1))
             .env(UPGRADE_VARIABLE, format!("{}:{counts}", std::process::id()))
             .stdin(Stdio::from(OwnedFd::from(theirs)));
+        if let Some(path) = random_path::chosen() {
+            command.env(RANDOM_PATH_VARIABLE, path);
+        }
         if self.sockets.has_own() {
             command.env(SOCKETS_VARIABLE, "1");
         } else {

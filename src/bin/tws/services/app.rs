@@ -15,7 +15,10 @@ use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, Sta
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials, Request};
 
-use crate::cli::{Encryption, HostCheck, Settings, SiteFileSource};
+use super::random_path;
+#[cfg(feature = "auth")]
+use crate::cli::USERS_OF_FLAG;
+use crate::cli::{BasePath, Encryption, HostCheck, Settings, SiteFileSource};
 use crate::users::{self, UserStore};
 
 /// The parts that are opened before the process drops its privileges.
@@ -49,7 +52,7 @@ impl App {
             Some(store) => users::add_routes(router, store),
             None => router,
         };
-        self.wrap(router, settings)
+        self.wrap(router, &random_path::full_path(settings), settings)
     }
 
     /// The handler for `tws explain`: of the sample application, without its store.
@@ -58,18 +61,29 @@ impl App {
             Some(_) => users::add_explained_routes(Router::new()),
             None => Router::new(),
         };
-        self.wrap(router, settings)
+        // A path that is chosen at the start is not known.
+        self.wrap(router, &settings.base, settings)
     }
 
-    fn wrap(self, router: Router, settings: &Settings) -> BoxHandler {
+    /// Puts around the router what the settings demand, and serves it below a path. The rules of the
+    /// site are about the paths below that.
+    fn wrap(self, router: Router, base: &BasePath, settings: &Settings) -> BoxHandler {
         let files = self.files.clone();
         let mut app = BoxHandler::new(router.fallback(self.files));
         if let Some(auth) = self.auth {
             app = auth(app);
         }
         app = files.restrict_networks(app);
-        files.add_error_fields(wrap(app, settings))
+        match base.prefix() {
+            "" => files.add_error_fields(wrap(app, settings)),
+            _ => wrap(below(base, files.add_error_fields(app)), settings),
+        }
     }
+}
+
+/// Serves an app below a path.
+fn below(base: &BasePath, app: BoxHandler) -> BoxHandler {
+    BoxHandler::new(Router::new().nest(base.prefix(), Router::new().fallback(app)))
 }
 
 /// Opens the files alone.
@@ -124,21 +138,21 @@ fn site_files(settings: &Settings) -> impl Iterator<Item = PathBuf> {
     paths.filter_map(|path| std::path::absolute(path).ok())
 }
 
-/// Checks that this process may store files in each root that accepts uploads.
+/// Checks that this process may store files in each root that accepts uploads or changes.
 ///
 /// # Errors
 ///
 /// [`Error::Path`] with the remedy.
 pub(crate) fn check_upload_roots(settings: &Settings) -> Result<(), Error> {
     for (root, site) in settings.sites() {
-        if site.upload.is_none() || !root.is_dir() {
+        if site.upload.is_none() && site.manage.is_none() || !root.is_dir() {
             continue;
         }
         accessat(CWD, &root, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(
             |errno| {
                 let reason = match errno {
-                    Errno::ROFS => "the file system is read-only; omit --upload",
-                    _ => "this process may not create files there; change its owner or mode, or omit --upload",
+                    Errno::ROFS => "the file system is read-only; omit --upload and --manage",
+                    _ => "this process may not create files there; change its owner or mode, or omit --upload and --manage",
                 };
                 Error::path("store uploads in", root, io::Error::other(reason))
             },
@@ -238,7 +252,7 @@ pub(crate) type AuthLayer = Box<dyn FnOnce(BoxHandler) -> BoxHandler>;
 /// Reads the files of passwords that the rules of the sites name, if any do. `files` knows the rules.
 #[cfg(feature = "auth")]
 fn path_auth_layer(settings: &Settings, files: &StaticFiles) -> Result<Option<AuthLayer>, Error> {
-    let read = |path: PathBuf| Ok((path.clone(), Credentials::read(&path)?));
+    let read = |path: PathBuf| Ok((path.clone(), passwords(settings, &path)?));
     let passwords = settings.password_files().into_iter().map(read);
     let passwords: Vec<_> = passwords.collect::<Result<_, Error>>()?;
     if passwords.is_empty() {
@@ -259,22 +273,55 @@ fn path_auth_layer(settings: &Settings, files: &StaticFiles) -> Result<Option<Au
 #[cfg(not(feature = "auth"))]
 fn path_auth_layer(settings: &Settings, _: &StaticFiles) -> Result<Option<AuthLayer>, Error> {
     let first = settings.password_files().into_iter().next();
-    first.map(|path| auth_layer(&path)).transpose()
+    first.map_or(Ok(None), |path| Err(without_feature(&path)))
 }
 
-/// Reads a file of passwords.
+/// Reads one of the files of passwords. The users of the flag `--auth` count as a part of `--auth-file`.
 #[cfg(feature = "auth")]
-pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
-    let credentials = Credentials::read(path)?;
-    Ok(Box::new(|app| {
-        BoxHandler::new(BasicAuth::new(app, credentials))
-    }))
+fn passwords(settings: &Settings, path: &Path) -> Result<Credentials, Error> {
+    let file = settings.auth_file.as_deref();
+    if file == Some(path) || path == Path::new(USERS_OF_FLAG) {
+        Credentials::read_with(file, &settings.auth_lines)
+    } else {
+        Credentials::read(path)
+    }
+}
+
+/// Checks one of the files of passwords.
+#[cfg(feature = "auth")]
+pub(crate) fn check_passwords(settings: &Settings, path: &Path) -> Result<(), Error> {
+    passwords(settings, path).map(drop)
+}
+
+/// Checks one of the files of passwords.
+#[cfg(not(feature = "auth"))]
+pub(crate) fn check_passwords(_: &Settings, path: &Path) -> Result<(), Error> {
+    Err(without_feature(path))
 }
 
 #[cfg(not(feature = "auth"))]
-pub(crate) fn auth_layer(path: &Path) -> Result<AuthLayer, Error> {
-    Err(Error::Setting(format!(
-        "--auth-file {}: this tws was built without the feature auth; rebuild it with --features auth",
+fn without_feature(path: &Path) -> Error {
+    Error::Setting(format!(
+        "{}: this tws was built without the feature auth; rebuild it with --features auth",
         path.display()
-    )))
+    ))
+}
+
+/// Requires the passwords of those users who may request all paths, if there are any.
+#[cfg(feature = "auth")]
+pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
+    if !settings.has_users_for_all() {
+        return Ok(None);
+    }
+    let file = settings.auth_file.as_deref();
+    let credentials = Credentials::read_with(file, &settings.auth_lines)?;
+    Ok(Some(Box::new(|app| {
+        BoxHandler::new(BasicAuth::new(app, credentials))
+    })))
+}
+
+#[cfg(not(feature = "auth"))]
+pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
+    let file = settings.auth_file.as_deref();
+    file.map_or(Ok(None), |path| Err(without_feature(path)))
 }

@@ -6,5 +6,6 @@ pub(crate) mod admin;
 pub(crate) mod app;
 pub(crate) mod http_challenges;
 pub(crate) mod https_redirect;
+pub(crate) mod random_path;
 pub(crate) mod side_server;
 pub(crate) mod tls;

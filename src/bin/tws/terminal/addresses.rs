@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use crate::cli::Encryption;
+use crate::cli::{BasePath, Encryption};
 
-/// Returns the URL of the server at `address`.
-pub(crate) fn url(encryption: &Encryption, address: SocketAddr) -> String {
+/// Returns the URL of the site at `address`, below `base`.
+pub(crate) fn url(encryption: &Encryption, address: SocketAddr, base: &BasePath) -> String {
     let scheme = match encryption {
         Encryption::Off => "http",
         Encryption::SelfSigned | Encryption::Certificates(_) | Encryption::Acme(_) => "https",
     };
-    format!("{scheme}://{address}/")
+    format!("{scheme}://{address}{}/", base.prefix())
 }
 
 /// Returns all addresses at which listeners bound to `listening` can be reached: those for this

@@ -13,9 +13,10 @@ use super::paint::ColorMode;
 use super::qr::qr_code;
 use super::startup_warnings;
 use super::stdio::one_line;
-use crate::cli::{Encryption, QrOutput, Settings};
+use crate::cli::{BasePath, Encryption, QrOutput, Settings};
 use crate::confinement::privileges;
 use crate::confinement::sandbox::SandboxStatus;
+use crate::services::random_path;
 use crate::services::tls::Tls;
 
 const NAME: Style = Style::new().bold();
@@ -50,7 +51,7 @@ impl BannerInfo<'_> {
         if self.settings.qr == QrOutput::Shown {
             match addresses::from_other_machines(&reachable) {
                 Some(address) => {
-                    let url = addresses::url(&self.settings.encryption, address);
+                    let url = addresses::url(&self.settings.encryption, address, &self.base());
                     text += &qr_code(&url, color_mode).unwrap_or_default();
                 }
                 None => warnings.push(
@@ -69,14 +70,18 @@ impl BannerInfo<'_> {
 
     /// Returns the lines that name the servers and their addresses.
     fn servers(&self, reachable: &[SocketAddr], color_mode: ColorMode) -> String {
-        let plain_http =
-            |address| color_mode.paint(URL, &addresses::url(&Encryption::Off, address));
+        let plain_http = |address| {
+            color_mode.paint(
+                URL,
+                &addresses::url(&Encryption::Off, address, &BasePath::default()),
+            )
+        };
         let name = concat!("tws ", env!("CARGO_PKG_VERSION"));
         let root = path_text(&self.settings.root);
         let mut text = format!("{} serves {root}\n", color_mode.paint(NAME, name));
         let shown = first_few(reachable);
         for address in shown {
-            let url = addresses::url(&self.settings.encryption, *address);
+            let url = addresses::url(&self.settings.encryption, *address, &self.base());
             let _ = writeln!(text, "  {}", color_mode.paint(URL, &url));
         }
         if let more @ 1.. = reachable.len() - shown.len() {
@@ -99,6 +104,11 @@ impl BannerInfo<'_> {
             let _ = writeln!(text, "  redirects here: {url}");
         }
         text
+    }
+
+    /// The path below which the site is served.
+    fn base(&self) -> BasePath {
+        random_path::full_path(self.settings)
     }
 
     fn warnings(&self) -> Vec<String> {

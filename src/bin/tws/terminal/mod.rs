@@ -8,5 +8,6 @@ mod qr;
 pub(crate) mod startup_warnings;
 pub(crate) mod stderr_log;
 pub(crate) mod stdio;
+pub(crate) mod summary;
 #[cfg(feature = "tui")]
 pub(crate) mod tui;

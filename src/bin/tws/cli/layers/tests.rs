@@ -91,6 +91,7 @@ fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
         "unix:/s",
         "10m",
         "a@b.test",
+        "trash",
     ];
     let fits = |value: &&str| {
         let arg = format!("--{long}={value}");

@@ -85,10 +85,9 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             &["--frobnicate"],
             "--frobnicate: unknown flag; `tws --help` lists the flags",
         ),
-        (&["-i", "eth0"], "-i: unknown flag; did you mean --bind?"),
         (
-            &["--listen", "80"],
-            "--listen: unknown flag; did you mean --port?",
+            &["--threads", "2"],
+            "--threads: unknown flag; did you mean --workers?",
         ),
         (
             &["--no-hidden"],
@@ -245,11 +244,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--upload-max", "1 GiB"],
-            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+            "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload",
         ),
         (
             &["--upload-overwrite"],
-            "--upload-max and --upload-overwrite: uploads are off; add --upload",
+            "--upload-max, --upload-overwrite and --upload-parents: uploads are off; add --upload",
         ),
         (
             &["--upload", "--upload-max", "1 GB"],
@@ -257,11 +256,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--upload", "-b", "0.0.0.0"],
-            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
         ),
         (
             &["--upload", "-b", "::1", "-b", "::"],
-            "--upload ([upload] in a file) with --bind ::: any machine could store files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload ([upload] in a file) with --bind ::: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
         ),
     ];
     for (args, expected) in table {

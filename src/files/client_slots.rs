@@ -1,6 +1,6 @@
-//! The uploads that a site receives at once: a limited number, of which one client has a share only.
-//! An upload takes as long as its client does, so a client could otherwise keep all others from
-//! uploading.
+//! The uploads that a site receives at once, or the archives that it sends: a limited number, of which
+//! one client has a share only. They take as long as their client does, so a client could otherwise keep
+//! all others from having one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 
 /// Hands out the slots.
 #[derive(Debug)]
-pub(super) struct UploadSlots {
+pub(super) struct ClientSlots {
     max: usize,
     max_per_client: usize,
     in_use: Arc<Mutex<SlotsInUse>>,
@@ -25,7 +25,7 @@ struct SlotsInUse {
 
 /// A slot, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct UploadSlot {
+pub(super) struct ClientSlot {
     client: Option<ClientKey>,
     in_use: Arc<Mutex<SlotsInUse>>,
 }
@@ -39,7 +39,7 @@ pub(super) enum NoSlot {
     ClientFull,
 }
 
-impl UploadSlots {
+impl ClientSlots {
     /// Creates `max` slots, of which a client gets a quarter.
     pub(super) fn new(max: usize) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl UploadSlots {
 
     /// Takes a slot. A client without an address, on a Unix socket, may take all of them: its peer is a
     /// proxy that does not tell clients apart.
-    pub(super) fn acquire(&self, client: Option<ClientKey>) -> Result<UploadSlot, NoSlot> {
+    pub(super) fn acquire(&self, client: Option<ClientKey>) -> Result<ClientSlot, NoSlot> {
         let mut in_use = self.in_use.lock();
         if in_use.count >= self.max {
             return Err(NoSlot::Full);
@@ -64,14 +64,14 @@ impl UploadSlots {
             *own += 1;
         }
         in_use.count += 1;
-        Ok(UploadSlot {
+        Ok(ClientSlot {
             client,
             in_use: Arc::clone(&self.in_use),
         })
     }
 }
 
-impl Drop for UploadSlot {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         let mut in_use = self.in_use.lock();
         in_use.count -= 1;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn client_gets_a_quarter_of_the_slots() {
-        let slots = UploadSlots::new(8);
+        let slots = ClientSlots::new(8);
         let take = |text: &str| slots.acquire(client(text));
         let first = take("2001:db8::1").expect("a slot");
         let _second = take("2001:db8::2").expect("a slot");
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn few_slots_leave_one_for_each_client() {
-        let slots = UploadSlots::new(2);
+        let slots = ClientSlots::new(2);
         let _first = slots.acquire(client("192.0.2.1")).expect("a slot");
         let second = slots.acquire(client("192.0.2.1"));
         assert_eq!(second.expect_err("its share"), NoSlot::ClientFull);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn client_without_an_address_has_no_share() {
-        let slots = UploadSlots::new(4);
+        let slots = ClientSlots::new(4);
         let _all: Vec<_> = (0..4)
             .map(|_| slots.acquire(None).expect("a slot"))
             .collect();

@@ -1,4 +1,5 @@
-//! Why an upload is not stored, and the response that says so.
+//! Why a request for files is refused, with an explanation and perhaps a remedy, and the response that
+//! says so.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,22 +10,22 @@ use ::http::header::RETRY_AFTER;
 use rustix::io::Errno;
 use serde_json::json;
 
-use crate::files::root::OpenError;
+use super::root::OpenError;
 use crate::http::html_text::HtmlText;
 use crate::http::multipart_form::FormError;
 use crate::http::negotiation::ResponseFormat;
 use crate::http::{Response, error_page};
 
-/// An upload, or one file of a form, that is not stored.
+/// An upload, one file of a form, an archive or a change that is refused.
 #[derive(Debug)]
-pub(super) struct UploadError {
+pub(super) struct ExplainedError {
     pub(super) status: StatusCode,
     pub(super) explanation: Cow<'static, str>,
     /// What the operator of the server can do about it. Pages for visitors do not contain it.
     remedy: Option<&'static str>,
 }
 
-impl UploadError {
+impl ExplainedError {
     pub(super) fn new(status: StatusCode, explanation: impl Into<Cow<'static, str>>) -> Self {
         let explanation = explanation.into();
         Self {
@@ -52,7 +53,7 @@ impl UploadError {
     /// Logs why the content could not be read. The client rarely gets this response: the connection
     /// has failed, or answers the failure itself.
     pub(super) fn interrupted(error: &io::Error) -> Self {
-        log::debug!("upload: the request body broke off: {error}");
+        log::debug!("files: the request body broke off: {error}");
         Self::new(StatusCode::BAD_REQUEST, "the upload was interrupted")
     }
 
@@ -85,21 +86,21 @@ impl UploadError {
 }
 
 /// The explanation and, for the operator, the remedy.
-impl fmt::Display for UploadError {
+impl fmt::Display for ExplainedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.explanation)?;
         self.remedy.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
 
-/// Builds a page about uploads that failed. `content` is HTML. A link leads back to the folder: the
+/// Builds a page about requests that failed. `content` is HTML. A link leads back to the folder: the
 /// path of the request is that of the folder or of a file in it.
 pub(super) fn page(status: StatusCode, content: &str) -> Response {
     let back = "<p>Back to the <a href=\"./\">folder</a>.</p>\n";
     error_page::html(status, &format!("{content}{back}"))
 }
 
-impl From<Errno> for UploadError {
+impl From<Errno> for ExplainedError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::NOSPC | Errno::DQUOT => Self::new(
@@ -125,7 +126,7 @@ impl From<Errno> for UploadError {
                 "out of file descriptors or memory",
             ),
             errno => {
-                log::error!("upload: {}", io::Error::from(errno));
+                log::error!("files: {}", io::Error::from(errno));
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the file could not be stored",
@@ -135,7 +136,7 @@ impl From<Errno> for UploadError {
     }
 }
 
-impl From<OpenError> for UploadError {
+impl From<OpenError> for ExplainedError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::NotFound => Self::new(StatusCode::NOT_FOUND, "the folder does not exist"),
@@ -147,7 +148,7 @@ impl From<OpenError> for UploadError {
     }
 }
 
-impl From<FormError> for UploadError {
+impl From<FormError> for ExplainedError {
     fn from(error: FormError) -> Self {
         match error {
             FormError::Read(error) => Self::interrupted(&error),
@@ -175,7 +176,7 @@ mod tests {
             (Errno::IO, 500),
         ];
         for (errno, status) in table {
-            assert_eq!(UploadError::from(errno).status, status, "{errno}");
+            assert_eq!(ExplainedError::from(errno).status, status, "{errno}");
         }
     }
 }

@@ -1,0 +1,245 @@
+//! Folders as archives: `/folder/?download=zip`.
+//!
+//! An archive contains what a client could also request file by file: it has the entries of listings
+//! (no hidden names, symbolic links as the site follows them), each opened through the root. It is made
+//! while it is sent, in bounded memory: [`walk`] lists one folder after the other, [`producer`] reads
+//! the files, [`writer`] writes the format. Before the head is sent, the sizes are added up, so that a
+//! folder that is too large gets an error. A file that changes while it is read breaks the response off:
+//! the connection or the stream is reset, so that the client can tell that the archive is incomplete.
+
+pub(super) mod policy;
+mod producer;
+mod walk;
+mod writer;
+
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use ::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+
+use super::archive_format::{ArchiveFormat, ArchiveQuery};
+use super::client_slots::{ClientSlot, NoSlot};
+use super::explained_error::ExplainedError;
+use super::lookup::Postponed;
+use super::root::{Blocking, OpenError};
+use super::rules::ServeScope;
+use super::serve::SiteFiles;
+use crate::body::BodyStream;
+use crate::client_key::ClientKey;
+use crate::explain_log::explain;
+use crate::http::{Body, Request, Response, negotiation, target};
+use crate::site::Listing;
+use policy::ArchivePolicy;
+use producer::ArchiveProducer;
+use walk::{FolderWalk, WalkError};
+use writer::ArchiveWriter;
+
+/// The most files and folders of an archive: a zip archive has a directory of all of them at its end,
+/// which is in memory until then.
+const MAX_ENTRIES: usize = 500_000;
+
+impl SiteFiles {
+    /// Returns what a request for a folder says about archives.
+    pub(super) fn archive_query(&self, request: &Request<'_>) -> ArchiveQuery {
+        let path = request.path_bytes();
+        let rules = &self.tree.rules;
+        let is_folder = path.ends_with(b"/")
+            && rules.scope == ServeScope::Tree
+            && !rules.routes.contains_key(path);
+        if is_folder {
+            ArchiveQuery::parse(request.query())
+        } else {
+            ArchiveQuery::None
+        }
+    }
+
+    /// Returns the response to a request for an archive, unless it asks for none.
+    pub(super) fn check_archive(
+        &self,
+        request: &Request<'_>,
+    ) -> Option<Result<Response, Postponed>> {
+        let query = self.archive_query(request);
+        match (query, &self.archives) {
+            (ArchiveQuery::None, _) => None,
+            (ArchiveQuery::Asked(format), Some(_)) => {
+                explain!(
+                    "archive",
+                    "the query asks for the folder as {}",
+                    format.extension()
+                );
+                Some(Err(Postponed::Archive(format)))
+            }
+            // The query may be one of the page that is the index of the folder.
+            _ if self.tree.rules.listing != Listing::On => None,
+            (ArchiveQuery::Unknown, Some(_)) => {
+                let formats = ArchiveFormat::ALL.iter().map(|format| format.extension());
+                let formats = formats.collect::<Vec<_>>().join(", ");
+                let explanation = format!("unknown archive format; the formats are {formats}");
+                let error = ExplainedError::new(StatusCode::BAD_REQUEST, explanation);
+                Some(Ok(self.explained(request, &error)))
+            }
+            (ArchiveQuery::Asked(_) | ArchiveQuery::Unknown, None) => {
+                let error = ExplainedError::forbidden("folders cannot be downloaded as archives")
+                    .with_remedy("allow it with --archive on");
+                Some(Ok(self.explained(request, &error)))
+            }
+        }
+    }
+
+    /// Begins an archive of the folder at a request's path. Examines all its files, so it is to be called
+    /// on a thread for long jobs.
+    pub(super) fn archive(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        format: ArchiveFormat,
+        device: u64,
+    ) -> Result<Response, Postponed> {
+        let snapshot = self.tree.snapshot(Blocking::Allowed);
+        let folder = request.path_bytes();
+        let folder = folder.strip_prefix(b"/").unwrap_or(folder);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        if self.tree.rules.is_hidden(folder) {
+            return lookup.open_error(&OpenError::NotFound);
+        }
+        let walk = || FolderWalk::new(self, &snapshot, folder);
+        let begun = self
+            .begin_archive(request, format)
+            .and_then(|(policy, slot)| {
+                measure(walk().map_err(ArchiveError::Walk)?, policy.max_bytes)?;
+                let name = archive_name(self, request);
+                let producer = ArchiveProducer {
+                    site: Arc::clone(self),
+                    walk: walk().map_err(ArchiveError::Walk)?,
+                    writer: Some(ArchiveWriter::new(format).map_err(|error| {
+                        log::error!("archive: {error}");
+                        let text = "the archive could not be begun";
+                        ExplainedError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+                    })?),
+                    current: None,
+                    top: [&name[..], b"/"].concat(),
+                    prefix_len: folder.len(),
+                    bytes_left: policy.max_bytes,
+                    device,
+                    buffer: Vec::new(),
+                    _held_until_the_end: slot,
+                };
+                Ok((name, producer))
+            });
+        match begun {
+            Ok((name, producer)) => {
+                let body = Body::Stream(BodyStream::produced(producer));
+                let response = Response::new(StatusCode::OK).with_body(body);
+                let rules = &self.tree.rules;
+                let response = rules.add_headers_without_caching(response, request.path_bytes());
+                Ok(response
+                    .with_header(CONTENT_TYPE, format.media_type())
+                    .with_header(CONTENT_DISPOSITION, disposition(&name, format)))
+            }
+            Err(ArchiveError::Walk(WalkError::Open(error))) => lookup.open_error(&error),
+            Err(ArchiveError::Walk(WalkError::TooManyEntries)) => Ok(Response::unavailable(
+                "too many folder listings in progress; try again",
+            )),
+            Err(ArchiveError::Explained(error)) => Ok(self.explained(request, &error)),
+        }
+    }
+
+    fn begin_archive(
+        &self,
+        request: &Request<'_>,
+        format: ArchiveFormat,
+    ) -> Result<(&ArchivePolicy, ClientSlot), ArchiveError> {
+        let Some(policy) = &self.archives else {
+            let text = format!("folders cannot be downloaded as {}", format.extension());
+            return Err(ExplainedError::new(StatusCode::FORBIDDEN, text).into());
+        };
+        let client = ClientKey::of(request.client_addr().ip());
+        let slot = policy.concurrent.acquire(client).map_err(|no_slot| {
+            let reason = match no_slot {
+                NoSlot::Full => "too many archives in progress; try again",
+                NoSlot::ClientFull => "too many archives of this client in progress; try again",
+            };
+            ExplainedError::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        })?;
+        Ok((policy, slot))
+    }
+
+    fn explained(&self, request: &Request<'_>, error: &ExplainedError) -> Response {
+        explain!("archive", "refused: {error}");
+        let mut response = error.response(negotiation::response_format(request.fields()));
+        self.tree.rules.add_security_headers(response.headers_mut());
+        response
+    }
+}
+
+/// Checks that the files beneath a folder are within the limits.
+fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
+    let (mut bytes, mut entries) = (0_u64, 0_usize);
+    while let Some(entry) = walk.next().map_err(ArchiveError::Walk)? {
+        bytes = bytes.saturating_add(entry.size);
+        entries += 1;
+        let explanation = if bytes > max_bytes {
+            format!("the folder has more than {max_bytes} bytes")
+        } else if entries > MAX_ENTRIES {
+            format!("the folder has more than {MAX_ENTRIES} files and folders")
+        } else {
+            continue;
+        };
+        let error = ExplainedError::new(StatusCode::FORBIDDEN, explanation);
+        return Err(error.with_remedy("--archive-max sets the limit").into());
+    }
+    Ok(())
+}
+
+/// Why an archive is not begun.
+enum ArchiveError {
+    Walk(WalkError),
+    Explained(ExplainedError),
+}
+
+impl From<ExplainedError> for ArchiveError {
+    fn from(error: ExplainedError) -> Self {
+        Self::Explained(error)
+    }
+}
+
+/// Returns the name of the folder at a request's path: of the file, and of the folder in it that contains
+/// everything.
+fn archive_name(site: &SiteFiles, request: &Request<'_>) -> Vec<u8> {
+    let path = request.full_path_bytes();
+    let last = path
+        .split(|&byte| byte == b'/')
+        .rfind(|name| !name.is_empty());
+    let name = match last {
+        Some(name) => name.to_vec(),
+        None => site.tree.name(),
+    };
+    // A colon could be that of a drive, and a dot at the beginning hides a folder.
+    let name: Vec<u8> = name
+        .iter()
+        .map(|&byte| match byte {
+            b':' | b'\\' | b'/' | 0..0x20 | 0x7F => b'_',
+            byte => byte,
+        })
+        .collect();
+    match name.iter().position(|&byte| byte != b'.') {
+        Some(start) => name[start..].to_vec(),
+        None => b"files".to_vec(),
+    }
+}
+
+/// Returns a Content-Disposition with the name in ASCII and, for all clients of today, in UTF-8 (RFC 6266
+/// §4.3).
+fn disposition(name: &[u8], format: ArchiveFormat) -> String {
+    let text = String::from_utf8_lossy(name);
+    let plain: String = text
+        .chars()
+        .map(|letter| match letter {
+            '"' | '\\' | '%' => '_',
+            letter if letter.is_ascii_graphic() || letter == ' ' => letter,
+            _ => '_',
+        })
+        .collect();
+    let encoded = target::encode_component(text.as_bytes());
+    let extension = format.extension();
+    format!("attachment; filename=\"{plain}.{extension}\"; filename*=UTF-8''{encoded}.{extension}")
+}

@@ -1,0 +1,261 @@
+
+{
+  const { make, say, can, refresh } = window.listing;
+  const PARALLEL = 3;
+  const section = document.querySelector("#upload");
+  const form = section.querySelector("form");
+
+  const size = (bytes) => {
+    if (bytes < 1024) return `${bytes} B`;
+    let at = -1;
+    do {
+      bytes /= 1024;
+      at++;
+    } while (bytes >= 1023.95 && at < 4);
+    return `${bytes.toFixed(1)} ${["KiB", "MiB", "GiB", "TiB", "PiB"][at]}`;
+  };
+  const duration = (seconds) => {
+    if (!Number.isFinite(seconds)) return "";
+    if (seconds < 60) return `${Math.ceil(seconds)} s left`;
+    const minutes = Math.ceil(seconds / 60);
+    return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
+  };
+  const button = (textContent, onclick) => make("button", { type: "button", textContent, onclick });
+
+  const list = make("ul", { className: "jobs", ariaLabel: "Uploads" });
+  const summary = make("div", { className: "summary", hidden: true });
+  const jobs = [];
+  let choiceForAll;
+
+  // One file on its way. Its states: waiting, sending, asking, done, failed, skipped, cancelled.
+  class Job {
+    constructor(file, path) {
+      Object.assign(this, { file, path, state: "waiting", mode: "new", copies: 1 });
+      this.bar = make("progress", { max: Math.max(file.size, 1), value: 0, ariaLabel: `Progress of ${path}` });
+      this.text = make("span");
+      this.actions = make("div");
+      this.title = make("b", { textContent: path });
+      this.row = make("li", {}, this.title, this.actions, this.bar, this.text);
+      list.append(this.row);
+      jobs.push(this);
+      this.show("waiting", `Waiting, ${size(file.size)}`, button("Cancel", () => this.cancel()));
+    }
+
+    show(state, text, ...actions) {
+      this.state = state;
+      this.text.textContent = text;
+      this.text.className = state;
+      this.bar.hidden = !["waiting", "sending"].includes(state);
+      const keepFocus = this.actions.contains(document.activeElement);
+      this.actions.replaceChildren(...actions);
+      if (keepFocus) this.actions.querySelector("button")?.focus();
+    }
+
+    // The name under which the file is stored: with a number if both are kept.
+    get target() {
+      if (this.mode !== "both") return this.path;
+      const [, stem, extension] = /^(.*?[^/])(\.[^./]*)?$/.exec(this.path);
+      return `${stem} (${this.copies})${extension ?? ""}`;
+    }
+
+    send() {
+      const request = new XMLHttpRequest();
+      this.request = request;
+      this.show("sending", "Starting", button("Cancel", () => this.cancel()));
+      // The rate of the last seconds: [time, bytes].
+      const started = performance.now();
+      const samples = [[started, 0]];
+      request.upload.onprogress = (event) => {
+        const now = performance.now();
+        this.bar.value = event.loaded;
+        samples.push([now, event.loaded]);
+        while (samples.length > 2 && now - samples[0][0] > 4000) samples.shift();
+        const [since, from] = samples[0];
+        const rate = ((event.loaded - from) / (now - since)) * 1000;
+        // At first the system's buffers are filled.
+        const isKnown = rate > 0 && now - started > 1000;
+        const left = isKnown && duration((this.file.size - event.loaded) / rate);
+        const shown = [`${size(event.loaded)} of ${size(this.file.size)}`, isKnown && `${size(rate)}/s`, left];
+        this.text.textContent =
+          event.loaded < this.file.size ? shown.filter(Boolean).join(", ") : "Storing on the server";
+      };
+      request.onload = () => this.answered(request);
+      request.onerror = () => this.fail("The connection was lost");
+      request.onabort = () => next();
+      const url = this.target.split("/").map(encodeURIComponent).join("/");
+      request.open("PUT", `./${url}`);
+      request.setRequestHeader("Accept", "application/json");
+      if (this.mode !== "replace") request.setRequestHeader("If-None-Match", "*");
+      request.send(this.file);
+    }
+
+    answered(request) {
+      if (request.status >= 200 && request.status < 300) {
+        const stored = this.target === this.path ? "" : ` as ${this.target}`;
+        const verb = request.status === 204 ? "Replaced" : "Uploaded";
+        this.show("done", `${verb}${stored}, ${size(this.file.size)}`);
+        return next();
+      }
+      if (request.status === 412 && this.mode === "both" && this.copies < 1000) {
+        this.copies++;
+        return this.send();
+      }
+      if (request.status === 412) {
+        if (choiceForAll) return this.choose(choiceForAll);
+        return this.ask();
+      }
+      let reason = `${request.status} ${request.statusText}`;
+      try {
+        reason = JSON.parse(request.responseText).explanation ?? reason;
+      } catch {
+        // The error is not one of this server.
+      }
+      this.fail(reason);
+    }
+
+    fail(reason) {
+      this.show("failed", reason, button("Retry", () => this.retry()), button("Remove", () => this.remove()));
+      next();
+    }
+
+    ask() {
+      const all = make("input", { type: "checkbox" });
+      const choice = (label, value) =>
+        button(label, () => {
+          if (all.checked) {
+            choiceForAll = value;
+            for (const job of jobs) if (job !== this && job.state === "asking") job.choose(value);
+          }
+          this.choose(value);
+        });
+      const choices = [choice("Keep both", "both"), choice("Skip", "skip")];
+      if (can("overwrite")) choices.unshift(choice("Replace", "replace"));
+      this.show("asking", `There is a file of this name`, ...choices, make("label", {}, all, " for all"));
+      say(`${this.path} exists already: choose what to do`);
+      next();
+    }
+
+    choose(value) {
+      if (value === "skip") {
+        this.show("skipped", "Skipped", button("Choose again", () => this.again()));
+        return next();
+      }
+      this.mode = value;
+      this.retry();
+    }
+
+    again() {
+      choiceForAll = undefined;
+      this.mode = "new";
+      this.ask();
+    }
+
+    retry() {
+      this.bar.value = 0;
+      this.show("waiting", "Waiting", button("Cancel", () => this.cancel()));
+      next();
+    }
+
+    cancel() {
+      const { request } = this;
+      this.show("cancelled", "Cancelled", button("Retry", () => this.retry()), button("Remove", () => this.remove()));
+      request?.abort();
+      next();
+    }
+
+    remove() {
+      this.row.remove();
+      jobs.splice(jobs.indexOf(this), 1);
+      next();
+    }
+  }
+
+  let refreshed = 0;
+  const next = () => {
+    const of = (state) => jobs.filter((job) => job.state === state);
+    while (of("sending").length < PARALLEL) {
+      const job = of("waiting")[0];
+      if (!job) break;
+      job.send();
+    }
+    const [done, active] = [of("done").length, of("sending").length + of("waiting").length];
+    summary.hidden = !jobs.length;
+    const clear = button("Clear list", () => {
+      for (const job of jobs.filter((job) => !["sending", "waiting"].includes(job.state))) job.remove();
+    });
+    const stop = button("Cancel all", () => {
+      for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
+    });
+    summary.replaceChildren(`${done} of ${jobs.length} uploaded`, active ? stop : clear);
+    if (!active && done !== refreshed) {
+      refreshed = done;
+      refresh();
+      say(`${done} of ${jobs.length} uploaded`);
+    }
+  };
+
+  const add = (file, path = file.webkitRelativePath || file.name) => {
+    const job = new Job(file, path);
+    if (path.includes("/") && !can("parents")) {
+      const reason = "This server creates no folders for uploads (--upload-parents allows it)";
+      job.show("failed", reason, button("Remove", () => job.remove()));
+    }
+  };
+  // Folders that are dropped are read entry by entry.
+  const walk = async (entry, above) => {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      return add(file, above + file.name);
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!entries.length) return;
+      for (const inner of entries) await walk(inner, `${above}${entry.name}/`);
+    }
+  };
+
+  const choose = (properties) => {
+    const input = make("input", { type: "file", multiple: true, hidden: true, ...properties });
+    input.addEventListener("change", () => {
+      for (const file of input.files) add(file);
+      input.value = "";
+      next();
+    });
+    return input;
+  };
+  const files = choose({ id: "files" });
+  const folder = choose({ id: "folder", webkitdirectory: true });
+  const area = make(
+    "div",
+    { className: "drop" },
+    make("p", { textContent: "Drop files and folders here, or" }),
+    make("div", {}, button("Choose files", () => files.click()), button("Choose a folder", () => folder.click())),
+    files,
+    folder,
+  );
+  form.replaceWith(area, summary, list);
+
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    area.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget ?? area.classList.remove("over"));
+  addEventListener("drop", async (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    area.classList.remove("over");
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    try {
+      for (const entry of entries) await walk(entry, "");
+    } catch (error) {
+      say(`A folder cannot be read: ${error.message}`);
+    }
+    next();
+  });
+  addEventListener("beforeunload", (event) => {
+    if (jobs.some((job) => ["sending", "waiting"].includes(job.state))) event.preventDefault();
+  });
+}

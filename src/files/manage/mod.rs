@@ -1,0 +1,246 @@
+//! Changes of the tree: MKCOL creates a folder, MOVE renames a file or a folder, DELETE removes one (the
+//! methods of RFC 4918, without the rest of WebDAV). Listings have buttons that send them.
+//!
+//! What a request cannot reach with GET cannot be changed: hidden names, what symbolic links lead to
+//! outside of the root, the files of the server itself, and folders that contain one. A symbolic link is
+//! renamed or deleted itself. Nothing is replaced. Pages of other origins are rejected as with uploads.
+
+mod erase;
+mod target;
+mod trash;
+
+use std::sync::Arc;
+
+use ::http::header::LOCATION;
+use ::http::{Method, StatusCode};
+use rustix::fs::{AtFlags, Mode, RenameFlags, mkdirat, renameat, renameat_with, statat};
+use rustix::io::Errno;
+
+use super::explained_error::ExplainedError;
+use super::lookup::Lookup;
+use super::resolve::file_name;
+use super::root::{Blocking, OpenError, OpenedPath};
+use super::serve::SiteFiles;
+use super::upload::temp_file::Folder;
+use crate::explain_log::{self, Escaped, explain};
+use crate::handler::{BodyPolicy, DiskJob, Outcome};
+use crate::http::conditional::Precondition;
+use crate::http::{Request, Response, negotiation, target as url};
+use crate::site::Deletion;
+use target::Change;
+
+/// Readable by all users, subject to the umask, as uploaded files are.
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+
+/// The most of a request's content that is read and ignored: none of the methods has any.
+const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
+impl SiteFiles {
+    /// True if requests with this method change the tree.
+    pub(super) fn is_change(&self, method: &Method) -> bool {
+        self.management.is_some() && matches!(method.as_str(), "DELETE" | "MKCOL" | "MOVE")
+    }
+
+    /// Decides on a change by its head.
+    pub(super) fn admit_change(&self, request: &Request<'_>) -> BodyPolicy {
+        match Change::of(&self.tree.rules, request) {
+            Ok(_) => BodyPolicy::Buffer {
+                max: MAX_IGNORED_BYTES,
+            },
+            Err(error) => BodyPolicy::Reject(self.change_error(request, &error)),
+        }
+    }
+
+    /// Makes a change on a thread for long jobs: deleting a large folder takes a while.
+    pub(super) fn start_change(self: &Arc<Self>, request: &Request<'_>) -> Outcome {
+        let site = Arc::clone(self);
+        let device = self.tree.device_of(request.path_bytes());
+        let request = request.clone().into_owned();
+        let job = move || site.change(&request);
+        Outcome::BlockingOnDisk(DiskJob::long(device, job))
+    }
+
+    fn change(&self, request: &Request<'_>) -> Response {
+        let Some(deletion) = self.management else {
+            return self.reject_method(request);
+        };
+        let snapshot = self.tree.snapshot(Blocking::Allowed);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        let changed = Change::of(&self.tree.rules, request).and_then(|change| match change {
+            Change::CreateFolder(name) => lookup.create_folder(name),
+            Change::Rename { from, to } => lookup.rename(from, &to),
+            Change::Delete(name) => lookup.delete(name, deletion),
+        });
+        snapshot.cache.forget_absent();
+        match changed {
+            Ok(mut response) => {
+                let rules = &self.tree.rules;
+                rules.add_security_headers(response.headers_mut());
+                response
+            }
+            Err(error) => self.change_error(request, &error),
+        }
+    }
+
+    fn change_error(&self, request: &Request<'_>, error: &ExplainedError) -> Response {
+        explain!("change", "refused: {error}");
+        let mut response = error.response(negotiation::response_format(request.fields()));
+        self.tree.rules.add_security_headers(response.headers_mut());
+        response
+    }
+}
+
+/// What is to be renamed or deleted.
+struct Source {
+    folder: Folder,
+    is_folder: bool,
+}
+
+impl Lookup<'_> {
+    fn create_folder(&self, name: &[u8]) -> Result<Response, ExplainedError> {
+        let folder = self.parent_of(name)?;
+        self.check_new(name)?;
+        if explain_log::is_explained() {
+            explain!(
+                "answer",
+                "201 Created: the folder /{} would be created",
+                Escaped(name)
+            );
+            return Ok(Response::new(StatusCode::CREATED));
+        }
+        match mkdirat(&folder, file_name(name), FOLDER_MODE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                return Err(ExplainedError::conflict("the name exists already"));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        folder.sync()?;
+        Ok(self.created(&[name, b"/"].concat()))
+    }
+
+    fn rename(&self, from: &[u8], to: &[u8]) -> Result<Response, ExplainedError> {
+        let source = self.source(from)?;
+        let is_beneath = to
+            .strip_prefix(from)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+        if is_beneath {
+            let explanation = "the destination is the same, or beneath what is renamed";
+            return Err(ExplainedError::conflict(explanation));
+        }
+        let folder = self.parent_of(to)?;
+        self.check_new(to)?;
+        if explain_log::is_explained() {
+            let (from, to) = (Escaped(from), Escaped(to));
+            explain!("answer", "201 Created: /{from} would be renamed to /{to}");
+            return Ok(Response::new(StatusCode::CREATED));
+        }
+        rename(&source.folder, file_name(from), &folder, file_name(to)).map_err(
+            |errno| match errno {
+                Errno::EXIST | Errno::NOTEMPTY => ExplainedError::new(
+                    StatusCode::PRECONDITION_FAILED,
+                    "the destination exists, and nothing is replaced",
+                ),
+                Errno::XDEV => {
+                    ExplainedError::conflict("the destination is on another file system")
+                }
+                errno => errno.into(),
+            },
+        )?;
+        source.folder.sync()?;
+        folder.sync()?;
+        let slash: &[u8] = if source.is_folder { b"/" } else { b"" };
+        Ok(self.created(&[to, slash].concat()))
+    }
+
+    fn delete(&self, name: &[u8], deletion: Deletion) -> Result<Response, ExplainedError> {
+        let source = self.source(name)?;
+        if explain_log::is_explained() {
+            explain!(
+                "answer",
+                "204 No Content: /{} would be deleted",
+                Escaped(name)
+            );
+            return Ok(Response::new(StatusCode::NO_CONTENT));
+        }
+        let root = self.snapshot.root.folder(b"")?;
+        match deletion {
+            Deletion::Trash => trash::keep(&root, &source.folder, name)?,
+            Deletion::Permanent => trash::erase(&root, &source.folder, file_name(name))?,
+        }
+        source.folder.sync()?;
+        Ok(Response::new(StatusCode::NO_CONTENT))
+    }
+
+    /// Opens the folder of what is to be renamed or deleted, if a client can request it.
+    fn source(&self, name: &[u8]) -> Result<Source, ExplainedError> {
+        let not_found = || ExplainedError::new(StatusCode::NOT_FOUND, "the name does not exist");
+        if self.tree.rules.is_hidden(name) {
+            return Err(not_found());
+        }
+        let root = &self.snapshot.root;
+        let is_folder = match root.get(name, Blocking::Allowed) {
+            Ok(OpenedPath::File(_)) => false,
+            Ok(OpenedPath::Directory) => true,
+            Err(OpenError::NotFound) => return Err(not_found()),
+            Err(error) => return Err(error.into()),
+        };
+        if root.would_replace_server_file(name) || is_folder && root.has_server_file_beneath(name) {
+            let explanation = "the server itself reads or writes this file, or one in this folder";
+            return Err(ExplainedError::forbidden(explanation));
+        }
+        if !is_folder {
+            let precondition = self.precondition(name, self.request.method());
+            if precondition? != Precondition::Proceed {
+                return Err(ExplainedError::new(
+                    StatusCode::PRECONDITION_FAILED,
+                    "the current file does not meet the precondition",
+                ));
+            }
+        }
+        let folder = self.parent_of(name)?;
+        Ok(Source { folder, is_folder })
+    }
+
+    /// Opens the folder of `name`, which may not exist.
+    fn parent_of(&self, name: &[u8]) -> Result<Folder, ExplainedError> {
+        let parent = &name[..name.len() - file_name(name).len()];
+        let folder = self.snapshot.root.folder(parent);
+        folder.map_err(|error| match error {
+            OpenError::NotFound => {
+                ExplainedError::conflict("the folder does not exist; create it first")
+            }
+            error => error.into(),
+        })
+    }
+
+    fn created(&self, name: &[u8]) -> Response {
+        let location = url::encode_path(&[b"/", name].concat());
+        Response::text("201 Created\n")
+            .with_status(StatusCode::CREATED)
+            .with_header(LOCATION, self.request.encoded_prefix() + &location)
+    }
+
+    fn check_new(&self, name: &[u8]) -> Result<(), ExplainedError> {
+        if self.snapshot.root.would_replace_server_file(name) {
+            let explanation = "the server itself reads or writes this file";
+            return Err(ExplainedError::forbidden(explanation));
+        }
+        Ok(())
+    }
+}
+
+/// Renames, and replaces nothing: `EEXIST` otherwise.
+fn rename(from: &Folder, name: &[u8], to: &Folder, new_name: &[u8]) -> Result<(), Errno> {
+    match renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
+        // Not every file system supports the flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match statat(to, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => renameat(from, name, to, new_name),
+                Ok(_) => Err(Errno::EXIST),
+                Err(errno) => Err(errno),
+            }
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,287 @@
+//! Tests of folders as archives: formats, names, what is left out, limits, and what happens if a file
+//! changes or the client disconnects.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Cursor, Read};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use tempfile::TempDir;
+use tws::StaticFiles;
+use tws::site::{Archive, Listing, Site};
+
+use crate::support::{HttpResponse, TestServer, eventually, pattern};
+
+/// The entries of an archive: names with a slash at the end for folders, and contents.
+type Entries = BTreeMap<String, Vec<u8>>;
+
+fn serve(root: &Path, change: impl FnOnce(&mut Site)) -> TestServer {
+    let mut site = Site::default();
+    site.listing = Listing::On;
+    change(&mut site);
+    TestServer::start(StaticFiles::with_site(root, &site).expect("open site root"))
+}
+
+/// Returns a folder with a root in it that has files, links and names of all kinds.
+fn tree() -> TempDir {
+    let outside = tempfile::tempdir().expect("create temporary directory");
+    let at = |name: &str| outside.path().join(name);
+    fs::create_dir_all(at("share/sub/empty")).expect("create directory");
+    fs::create_dir_all(at("share/.git")).expect("create directory");
+    fs::write(at("secret"), "secret").expect("write file");
+    fs::write(at("share/a b.txt"), "text").expect("write file");
+    fs::write(at("share/sub/data.bin"), pattern(300_000)).expect("write file");
+    fs::write(at("share/sub/none"), "").expect("write file");
+    fs::write(at("share/.git/config"), "hidden").expect("write file");
+    fs::write(at("share/.tws.toml"), "").expect("write file");
+    let long = "long ".repeat(40);
+    fs::write(at(&format!("share/{long}.txt")), "long").expect("write file");
+    symlink("../secret", at("share/out")).expect("create symlink");
+    symlink("a b.txt", at("share/link")).expect("create symlink");
+    symlink("..", at("share/sub/loop")).expect("create symlink");
+    mkfifoat(CWD, at("share/fifo"), Mode::RUSR).expect("create FIFO");
+    outside
+}
+
+fn expected() -> Entries {
+    let long = format!("share/{}.txt", "long ".repeat(40));
+    let entries: [(&str, Vec<u8>); 7] = [
+        ("share/a b.txt", b"text".to_vec()),
+        ("share/link", b"text".to_vec()),
+        (&long, b"long".to_vec()),
+        ("share/sub/", Vec::new()),
+        ("share/sub/data.bin", pattern(300_000)),
+        ("share/sub/empty/", Vec::new()),
+        ("share/sub/none", Vec::new()),
+    ];
+    entries
+        .map(|(name, content)| (name.to_owned(), content))
+        .into()
+}
+
+/// Sends a request and reads the response, which may be chunked.
+fn request(server: &TestServer, method: &str, path: &str, fields: &str) -> HttpResponse {
+    let mut client = server.client();
+    client.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
+    ));
+    let mut response = client.head();
+    if method != "HEAD" {
+        response.content = match response.length() {
+            Some(len) => client.read(len as usize),
+            None => client.chunks(),
+        };
+    }
+    response
+}
+
+fn get(server: &TestServer, path: &str) -> HttpResponse {
+    request(server, "GET", path, "")
+}
+
+fn untar(archive: impl Read) -> Entries {
+    let mut archive = tar::Archive::new(archive);
+    let entries = archive.entries().expect("tar archive");
+    let entry = |entry: std::io::Result<tar::Entry<'_, _>>| {
+        let mut entry = entry.expect("tar entry");
+        let name = String::from_utf8(entry.path_bytes().into_owned()).expect("UTF-8");
+        let mut content = Vec::new();
+        entry
+            .read_to_end(&mut content)
+            .expect("content of tar entry");
+        (name, content)
+    };
+    entries.map(entry).collect()
+}
+
+fn unzip(archive: Vec<u8>) -> Entries {
+    let mut archive = zip::ZipArchive::new(Cursor::new(archive)).expect("zip archive");
+    let count = archive.len();
+    let entry = |at| {
+        let mut entry = archive.by_index(at).expect("zip entry");
+        let mut content = Vec::new();
+        // The reader compares the checksum.
+        entry
+            .read_to_end(&mut content)
+            .expect("content of zip entry");
+        let name = entry.name().expect("UTF-8").into_owned();
+        (name, content)
+    };
+    (0..count).map(entry).collect()
+}
+
+#[test]
+fn archive_in_each_format_has_the_files_that_are_served() {
+    let outside = tree();
+    let server = serve(&outside.path().join("share"), |_| {});
+    let get = |query: &str, media_type: &str, extension: &str| {
+        let response = get(&server, &format!("/?{query}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.field("Content-Type"), Some(media_type));
+        let disposition = response.field("Content-Disposition").expect("a file name");
+        let name = format!("filename=\"share.{extension}\"");
+        assert!(disposition.contains(&name), "{disposition}");
+        response.content
+    };
+    let tar = get("download=tar", "application/x-tar", "tar");
+    assert_eq!(untar(&tar[..]), expected());
+    for query in ["zip", "download=zip"] {
+        let zip = get(query, "application/zip", "zip");
+        assert_eq!(unzip(zip), expected());
+    }
+    #[cfg(feature = "compress")]
+    for query in ["download=tar_gz", "download=tar.gz"] {
+        let gz = get(query, "application/gzip", "tar.gz");
+        assert_eq!(untar(flate2::read::GzDecoder::new(&gz[..])), expected());
+    }
+    #[cfg(feature = "compress")]
+    {
+        let zst = get("download=tar.zst", "application/zstd", "tar.zst");
+        let decoder = zstd::stream::read::Decoder::new(&zst[..]).expect("zstd");
+        assert_eq!(untar(decoder), expected());
+    }
+}
+
+#[test]
+fn archive_of_a_subfolder_has_its_name() {
+    let outside = tree();
+    let server = serve(&outside.path().join("share"), |_| {});
+    let tar = get(&server, "/sub/?download=tar");
+    let names: Vec<String> = untar(&tar.content[..]).into_keys().collect();
+    // The link leads to a folder that is not above this one in the archive.
+    for name in ["sub/data.bin", "sub/empty/", "sub/loop/a b.txt"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    assert!(
+        names.iter().all(|name| name.starts_with("sub/")),
+        "{names:?}"
+    );
+    assert!(
+        names.iter().all(|name| !name.contains("loop/sub/")),
+        "{names:?}"
+    );
+    let head = request(&server, "HEAD", "/sub/?download=tar", "");
+    assert_eq!((head.status, head.content.len()), (200, 0));
+    assert!(head.field("Content-Disposition").is_some());
+}
+
+#[test]
+fn archive_of_hidden_or_missing_folder_is_404() {
+    let outside = tree();
+    let server = serve(&outside.path().join("share"), |_| {});
+    for path in ["/.git/?zip", "/none/?zip", "/sub/none/?zip", "/%2e%2e/?zip"] {
+        let status = get(&server, path).status;
+        assert!(matches!(status, 400 | 404), "{path}: {status}");
+    }
+    // Without the slash at the end it is the path of a file.
+    let redirect = get(&server, "/sub?zip");
+    assert_eq!(redirect.field("Location"), Some("/sub/?zip"));
+}
+
+#[test]
+fn archives_are_on_where_folders_are_listed() {
+    let outside = tree();
+    let root = outside.path().join("share");
+    for (listing, archive, status) in [
+        (Listing::On, Archive::Auto, 200),
+        (Listing::On, Archive::Off, 403),
+        (Listing::Off, Archive::Auto, 404),
+        (Listing::Off, Archive::On, 200),
+    ] {
+        let server = serve(&root, |site| {
+            site.listing = listing;
+            site.archive = archive;
+        });
+        let response = get(&server, "/?zip");
+        assert_eq!(response.status, status, "{listing:?} {archive:?}");
+        let page = request(&server, "GET", "/", "Accept: text/html\r\n");
+        let has_links = page.text().contains("?download=zip");
+        assert_eq!(has_links, listing == Listing::On && status == 200);
+    }
+}
+
+#[test]
+fn unknown_format_is_400_and_too_much_is_403() {
+    let outside = tree();
+    let root = outside.path().join("share");
+    let server = serve(&root, |_| {});
+    assert_eq!(get(&server, "/?download=rar").status, 400);
+    let limited = |max: &str| {
+        serve(&root, |site| {
+            site.archive_max = Some(max.parse().expect("a size"));
+        })
+    };
+    let request =
+        |server: &TestServer| request(server, "GET", "/?zip", "Accept: application/json\r\n");
+    let refused = request(&limited("200 KiB"));
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!(refused.field("Content-Type"), Some("application/json"));
+    assert_eq!(request(&limited("300 KiB")).status, 200);
+}
+
+/// An archive with a large file, of which the client has read the beginning only.
+fn begun(name: &str) -> (TempDir, TestServer, crate::support::Client) {
+    const MORE_THAN_FITS_BUFFERS: u64 = 256 << 20;
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let file = File::create(folder.path().join(name)).expect("create file");
+    file.set_len(MORE_THAN_FITS_BUFFERS).expect("set length");
+    let server = serve(folder.path(), |_| {});
+    let mut client = server.client();
+    client.send("GET /?download=tar HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    client.chunk();
+    (folder, server, client)
+}
+
+#[test]
+fn archive_breaks_off_if_a_file_changes() {
+    for shrinks in [false, true] {
+        let (folder, _server, mut client) = begun("large");
+        let file = File::options()
+            .write(true)
+            .open(folder.path().join("large"));
+        let file = file.expect("open file");
+        if shrinks {
+            file.set_len(1 << 20).expect("set length");
+        } else {
+            file.write_at(b"x", 0).expect("write file");
+        }
+        let rest = client.rest_or_reset();
+        assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "the end looks complete");
+    }
+}
+
+#[test]
+fn archive_with_a_file_that_does_not_change_is_complete() {
+    let (_folder, _server, mut client) = begun("large");
+    let mut len = 0;
+    loop {
+        let chunk = client.chunk();
+        if chunk.is_empty() {
+            break;
+        }
+        len += chunk.len();
+    }
+    assert!(len > 255 << 20, "{len}");
+}
+
+#[test]
+fn client_has_a_share_of_the_archives_until_it_disconnects() {
+    const SHARE: usize = 8;
+    let (_folder, server, first) = begun("large");
+    let others: Vec<_> = (1..SHARE)
+        .map(|_| {
+            let mut client = server.client();
+            client.send("GET /?download=tar HTTP/1.1\r\nHost: test\r\n\r\n");
+            assert_eq!(client.head().status, 200);
+            client
+        })
+        .collect();
+    assert_eq!(get(&server, "/?download=tar").status, 503);
+    drop(first);
+    drop(others);
+    let head = || request(&server, "HEAD", "/?download=tar", "");
+    eventually!(|| head().status == 200);
+}

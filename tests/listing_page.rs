@@ -1,0 +1,361 @@
+//! Tests of the page of a folder in a real browser: uploads, previews, links, times, the README, and how
+//! it looks at the sizes and in the colours of desktops and phones.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::TwsProcess;
+use crate::support::browser::Browser;
+
+/// The keys of WebDriver (W3C WebDriver §17.4.2).
+const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
+const ESCAPE: &str = "\u{E00C}";
+const DOWN: &str = "\u{E015}";
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = |name: &str| folder.path().join(name);
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/images/dawn.jpg");
+    fs::create_dir(at("sub")).expect("create directory");
+    fs::copy(image, at("dawn.jpg")).expect("copy file");
+    fs::write(at("notes.txt"), "first line").expect("write file");
+    fs::write(at("other.bin"), "bytes").expect("write file");
+    let readme = "# Title\n\n**bold** <script>document.title = 'run'</script>\n\n\
+                  | a | b |\n|---|---|\n| c | d |\n\n[link](sub/) `code`\n\n> quote\n";
+    fs::write(at("README.md"), readme).expect("write file");
+    folder
+}
+
+fn serve(folder: &TempDir, args: &[&str]) -> (TwsProcess, String) {
+    let always = ["--access-log=off", "--listing=on", "."];
+    let site = TwsProcess::start(folder.path(), &[args, &always[..]].concat());
+    let url = format!("http://{}/", site.address);
+    (site, url)
+}
+
+/// Chooses files as the button for files does. Each is as long as its number says.
+fn choose(browser: &Browser, files: &[(&str, usize)]) {
+    let files = serde_json::to_string(files).expect("JSON");
+    browser.script(&format!(
+        "const data = new DataTransfer(); \
+         for (const [name, size] of {files}) data.items.add(new File([new Uint8Array(size)], name)); \
+         const input = document.querySelector('#files'); \
+         input.files = data.files; input.dispatchEvent(new Event('change'))"
+    ));
+}
+
+/// Waits until the upload of a file is in a state.
+fn wait_for_state(browser: &Browser, name: &str, state: &str) {
+    browser.wait_for(&format!(
+        "return [...document.querySelectorAll('.jobs li')].some((row) => \
+         row.querySelector('b').textContent === '{name}' && row.querySelector('.{state}'))"
+    ));
+}
+
+/// Clicks a button of the upload of a file.
+fn press_button(browser: &Browser, name: &str, label: &str) {
+    let found = browser.script(&format!(
+        "const row = [...document.querySelectorAll('.jobs li')].find((row) => \
+         row.querySelector('b').textContent === '{name}'); \
+         const button = [...row.querySelectorAll('button')].find((button) => \
+         button.textContent === '{label}'); button?.click(); return !!button"
+    ));
+    assert_eq!(found, json!(true), "{label} of {name}");
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn chosen_files_are_uploaded_and_listed() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload"]);
+    let browser = Browser::start();
+    browser.open(&url);
+    let names: Vec<String> = (0..7).map(|at| format!("new {at} ñ#.bin")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), 300_000)).collect();
+    choose(&browser, &files);
+    for name in &names {
+        wait_for_state(&browser, name, "done");
+        let len = fs::metadata(folder.path().join(name))
+            .expect("a file")
+            .len();
+        assert_eq!(len, 300_000);
+    }
+    // The list is read again, and what was added to its rows is there for the new ones too.
+    browser.wait_for("return document.querySelectorAll('#entries .more').length === 12");
+    let shown = browser.script("return document.querySelector('.summary').textContent");
+    assert!(shown.to_string().contains("7 of 7"), "{shown}");
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn existing_name_is_a_choice_that_can_be_taken_back() {
+    let folder = folder();
+    let read = |name: &str| fs::read(folder.path().join(name)).map_or(0, |content| content.len());
+    for (args, may_replace) in [
+        (&["--upload"][..], false),
+        (&["--upload", "--upload-overwrite"], true),
+    ] {
+        fs::write(folder.path().join("notes.txt"), "first line").expect("write file");
+        let (_site, url) = serve(&folder, args);
+        let browser = Browser::start();
+        browser.open(&url);
+        choose(&browser, &[("notes.txt", 7), ("other.bin", 8)]);
+        wait_for_state(&browser, "notes.txt", "asking");
+        wait_for_state(&browser, "other.bin", "asking");
+        press_button(&browser, "notes.txt", "Skip");
+        wait_for_state(&browser, "notes.txt", "skipped");
+        assert_eq!(read("notes.txt"), 10);
+        press_button(&browser, "notes.txt", "Choose again");
+        wait_for_state(&browser, "notes.txt", "asking");
+        let labels = browser.script(
+            "return [...document.querySelectorAll('.jobs button')].map((it) => it.textContent)",
+        );
+        assert_eq!(
+            labels.to_string().contains("Replace"),
+            may_replace,
+            "{labels}"
+        );
+        if may_replace {
+            press_button(&browser, "notes.txt", "Replace");
+            wait_for_state(&browser, "notes.txt", "done");
+            assert_eq!(read("notes.txt"), 7);
+            // The first copy is there from the first round.
+            press_button(&browser, "other.bin", "Keep both");
+            wait_for_state(&browser, "other.bin", "done");
+            assert_eq!(read("other (2).bin"), 8);
+        } else {
+            browser.script("document.querySelector('.jobs input[type=checkbox]').click()");
+            press_button(&browser, "notes.txt", "Keep both");
+            wait_for_state(&browser, "notes.txt", "done");
+            wait_for_state(&browser, "other.bin", "done");
+            assert_eq!((read("notes (1).txt"), read("other (1).bin")), (7, 8));
+        }
+        assert_eq!(read("other.bin"), 5);
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn uploads_show_progress_and_can_be_cancelled_and_retried() {
+    let folder = folder();
+    let args = ["--upload", "--upload-max=16MiB", "--bandwidth=1MiB"];
+    let (_site, url) = serve(&folder, &args);
+    let browser = Browser::start();
+    browser.open(&url);
+    let names = ["a.bin", "b.bin", "c.bin", "d.bin"];
+    choose(&browser, &names.map(|name| (name, 15 << 20)));
+    // With a rate, the time that is left, and three at a time.
+    browser.wait_for(
+        "return /MiB of 15.0 MiB, .*\\/s, .* left/.test(document.querySelector('.jobs').innerText)",
+    );
+    let count = |state: &str| {
+        browser.script(&format!(
+            "return document.querySelectorAll('.jobs .{state}').length"
+        ))
+    };
+    assert_eq!((count("sending"), count("waiting")), (json!(3), json!(1)));
+    press_button(&browser, "a.bin", "Cancel");
+    wait_for_state(&browser, "a.bin", "cancelled");
+    wait_for_state(&browser, "d.bin", "sending");
+    press_button(&browser, "a.bin", "Retry");
+    wait_for_state(&browser, "a.bin", "waiting");
+    browser.script(
+        "[...document.querySelectorAll('.summary button')]\
+         .find((it) => it.textContent === 'Cancel all').click()",
+    );
+    for name in names {
+        wait_for_state(&browser, name, "cancelled");
+        assert!(!folder.path().join(name).exists());
+    }
+    choose(&browser, &[("large.bin", 17 << 20)]);
+    wait_for_state(&browser, "large.bin", "failed");
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn previews_links_and_times_work_by_keyboard() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &[]);
+    let browser = Browser::start();
+    browser.devtools(
+        "Emulation.setTimezoneOverride",
+        &json!({ "timezoneId": "Asia/Tokyo" }),
+    );
+    browser.open(&url);
+    let [shown, title] = ["textContent", "title"].map(|of| {
+        let script = format!("return document.querySelector('#entries time').{of}");
+        browser
+            .script(&script)
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    });
+    assert!(title.ends_with(" UTC"), "{title}");
+    assert!(!title.starts_with(&shown), "{shown} {title}");
+
+    browser.script("document.querySelector('#entries a[href=\"notes.txt\"]').focus()");
+    browser.press(&[ENTER]);
+    browser.wait_for(
+        "return document.querySelector('dialog[open] pre')?.textContent === 'first line'",
+    );
+    browser.press(&[ESCAPE]);
+    browser.wait_for("return !document.querySelector('dialog[open]')");
+    let focused = "return document.activeElement.textContent";
+    assert_eq!(browser.script(focused), json!("notes.txt"));
+    // Its menu is next, and the first entry of the menu the preview.
+    browser.press(&[TAB, ENTER]);
+    browser.wait_for("return document.querySelector('menu:popover-open')");
+    assert_eq!(browser.script(focused), json!("Preview"));
+    browser.press(&[DOWN, ENTER]);
+    browser.wait_for("return document.querySelector('.said').textContent === 'Link copied'");
+
+    browser.click("#entries a[href=\"dawn.jpg\"]");
+    browser.wait_for("return document.querySelector('dialog[open] img')?.naturalWidth > 0");
+    browser.press(&[ESCAPE]);
+    browser.click("#entries a[href=\"sub/\"]");
+    browser.wait_for("return location.pathname === '/sub/'");
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn readme_is_shown_without_its_html() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &[]);
+    let browser = Browser::start();
+    browser.open(&url);
+    let name = folder.path().file_name().expect("a name").to_string_lossy();
+    let heading = browser.script("return document.querySelector('h1').textContent");
+    assert_eq!(heading, json!(name));
+    // The script in it would have set another one.
+    assert_eq!(browser.script("return document.title"), json!(name));
+    let found = browser.script(
+        "const readme = document.querySelector('.readme'); \
+         return [readme.querySelector('h2').textContent, readme.querySelectorAll('td').length, \
+         readme.innerText.includes('<script>')]",
+    );
+    assert_eq!(found, json!(["Title", 2, true]));
+    let (_site, url) = serve(&folder, &["--readme", "off"]);
+    browser.open(&url);
+    assert_eq!(
+        browser.script("return document.querySelector('.readme')"),
+        Value::Null
+    );
+}
+
+/// Returns the text with the lowest contrast to its background (WCAG 2.2 §1.4.3) as `[ratio, text]`.
+const LOWEST_CONTRAST: &str = "
+const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+const luminance = ([r, g, b]) => [r, g, b]
+  .map((c) => c / 255)
+  .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+const background = (element) => {
+  for (; element; element = element.parentElement) {
+    const style = getComputedStyle(element);
+    const [r, g, b, a = 1] = channels(style.backgroundColor);
+    if (a === 1) return [r, g, b];
+    const gradient = /rgb\\([^)]*\\)/.exec(style.backgroundImage);
+    if (gradient && element.tagName === 'HEADER') return channels(gradient[0]);
+  }
+  return [255, 255, 255];
+};
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+let lowest = [21, ''];
+for (let node; (node = texts.nextNode()); ) {
+  const element = node.parentElement;
+  if (!node.textContent.trim() || !element.checkVisibility({ visibilityProperty: true })) continue;
+  if (element.closest('script, style, noscript')) continue;
+  const [one, other] = [channels(getComputedStyle(element).color), background(element)].map(luminance);
+  const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+  if (ratio < lowest[0]) lowest = [ratio, node.textContent];
+}
+return lowest;";
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn pages_are_readable_and_fit_desktops_and_phones() {
+    let folder = folder();
+    let long = format!("{}.txt", "long-name-without-a-space".repeat(8));
+    fs::write(folder.path().join(long), "").expect("write file");
+    let (site, url) = serve(&folder, &["--upload", "--admin=127.0.0.1:0"]);
+    let admin = format!("http://{}/", site.admin.expect("an admin address"));
+    let browser = Browser::start();
+    for (width, height) in [(1280, 800), (390, 844)] {
+        for scheme in ["light", "dark"] {
+            for page in [url.clone(), format!("{url}none"), admin.clone()] {
+                browser.emulate(width, height, scheme);
+                browser.open(&page);
+                let case = format!("{page} {width} {scheme}");
+                if page == url {
+                    choose(&browser, &[("notes.txt", 1), ("new.txt", 1)]);
+                    wait_for_state(&browser, "notes.txt", "asking");
+                    wait_for_state(&browser, "new.txt", "done");
+                    fs::remove_file(folder.path().join("new.txt")).expect("remove file");
+                }
+                let lowest = browser.script(LOWEST_CONTRAST);
+                assert!(lowest[0].as_f64() >= Some(4.5), "{case}: {lowest}");
+                let overflow = browser
+                    .script("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
+                assert_eq!(overflow, json!(0), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn folders_are_created_and_entries_renamed_and_deleted() {
+    let folder = folder();
+    let args = ["--upload", "--upload-parents", "--manage"];
+    let (_site, url) = serve(&folder, &args);
+    let browser = Browser::start();
+    browser.open(&url);
+    let listed = |name: &str| {
+        let script = format!(
+            "return [...document.querySelectorAll('#entries a')].some((a) => a.textContent === '{name}')"
+        );
+        browser.script(&script) == json!(true)
+    };
+    let wait_until_listed = |name: &str| {
+        browser.wait_for(&format!(
+            "return [...document.querySelectorAll('#entries a')].some((a) => a.textContent === '{name}')"
+        ));
+    };
+    let menu = |name: &str, action: &str| {
+        browser.script(&format!(
+            "document.querySelector('.more[aria-label=\"Actions for {name}\"]').click(); \
+             [...document.querySelectorAll('menu button')] \
+             .find((it) => it.textContent === '{action}').click()"
+        ));
+    };
+    browser.click("#new-folder");
+    browser.press(&["n", "e", "w", ENTER]);
+    wait_until_listed("new/");
+    assert!(folder.path().join("new").is_dir());
+
+    menu("notes.txt", "Rename");
+    // The name without its extension is selected.
+    browser.press(&["x", "#", "1", ENTER]);
+    wait_until_listed("x#1.txt");
+    assert!(!listed("notes.txt"));
+    assert!(folder.path().join("x#1.txt").exists());
+    menu("x#1.txt", "Rename");
+    browser.press(&["o", ESCAPE]);
+
+    menu("other.bin", "Delete");
+    browser.press(&[ENTER]);
+    browser.wait_for("return document.querySelector('.said').textContent === 'Deleted other.bin'");
+    assert!(!listed("other.bin") && listed("x#1.txt"));
+    assert!(!folder.path().join("other.bin").exists());
+
+    // As a folder that is dropped.
+    choose(&browser, &[("some/where/deep.txt", 3)]);
+    let stored = folder.path().join("some/where/deep.txt");
+    wait_for_state(&browser, "some/where/deep.txt", "done");
+    assert!(stored.exists());
+    wait_until_listed("some/");
+}

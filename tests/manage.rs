@@ -1,0 +1,368 @@
+//! Tests of changes of the tree: creating folders, renaming, deleting, and folders above uploaded files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tws::StaticFiles;
+use tws::site::{Deletion, Listing, Manage, Site, Upload};
+
+use crate::support::{HttpResponse, TestServer, TwsProcess, eventually};
+
+/// Returns a folder with the folder `root` in it, and files outside of that.
+fn tree() -> TempDir {
+    let outside = tempfile::tempdir().expect("create temporary directory");
+    let at = |name: &str| outside.path().join(name);
+    fs::create_dir_all(at("root/sub/deep")).expect("create directory");
+    fs::create_dir_all(at("root/.hidden")).expect("create directory");
+    fs::create_dir_all(at("elsewhere")).expect("create directory");
+    fs::write(at("secret"), "secret").expect("write file");
+    fs::write(at("elsewhere/kept"), "kept").expect("write file");
+    fs::write(at("root/a.txt"), "a").expect("write file");
+    fs::write(at("root/b.txt"), "b").expect("write file");
+    fs::write(at("root/sub/c.txt"), "c").expect("write file");
+    fs::write(at("root/sub/deep/d.txt"), "d").expect("write file");
+    fs::write(at("root/.tws.toml"), "").expect("write file");
+    symlink("../secret", at("root/out")).expect("create symlink");
+    symlink("../elsewhere", at("root/sub/away")).expect("create symlink");
+    symlink("a.txt", at("root/link")).expect("create symlink");
+    outside
+}
+
+fn serve(outside: &TempDir, change: impl FnOnce(&mut Site)) -> TestServer {
+    let mut site = Site::default();
+    site.listing = Listing::On;
+    site.manage = Some(Manage::default());
+    change(&mut site);
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
+    TestServer::start(files)
+}
+
+fn permanent(site: &mut Site) {
+    if let Some(manage) = &mut site.manage {
+        manage.delete = Deletion::Permanent;
+    }
+}
+
+fn request(server: &TestServer, method: &str, path: &str, fields: &str) -> HttpResponse {
+    server.client().request(method, path, fields)
+}
+
+fn rename(server: &TestServer, from: &str, to: &str) -> HttpResponse {
+    request(server, "MOVE", from, &format!("Destination: {to}\r\n"))
+}
+
+/// Returns the paths of all files and links beneath a folder, relative to it.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("read directory") {
+        let entry = entry.expect("read directory entry");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().expect("a type").is_dir() {
+            let inner = files(&entry.path());
+            found.extend(inner.iter().map(|inner| format!("{name}/{inner}")));
+        } else {
+            found.push(name);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn folder_is_created_where_its_name_is_free() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    let created = request(&server, "MKCOL", "/sub/new%20%C3%B1/", "");
+    assert_eq!(created.status, 201, "{}", created.text());
+    assert_eq!(created.field("Location"), Some("/sub/new%20%C3%B1/"));
+    assert!(outside.path().join("root/sub/new ñ").is_dir());
+    for (path, status) in [
+        ("/sub/new%20%C3%B1/", 409),
+        ("/a.txt", 409),
+        ("/none/x/", 409),
+        ("/.dot/", 403),
+        ("/sub/.tws.toml", 403),
+        ("/.tws-trash/x", 403),
+        ("/out/x/", 409),
+        ("/sub/away/x/", 409),
+        ("/", 403),
+        ("/x%00", 400),
+    ] {
+        let refused = request(&server, "MKCOL", path, "Accept: application/json\r\n");
+        assert_eq!(refused.status, status, "{path}");
+        if status != 400 {
+            let error: Value = serde_json::from_str(&refused.text()).expect("JSON");
+            assert_eq!(error["status"], status, "{path}");
+            assert!(error["explanation"].is_string(), "{path}");
+        }
+    }
+    assert_eq!(files(&outside.path().join("elsewhere")), ["kept"]);
+}
+
+#[test]
+fn file_and_folder_are_renamed_and_nothing_is_replaced() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    assert_eq!(server.client().get("/new.txt").status, 404);
+    let renamed = rename(&server, "/a.txt", "/new.txt");
+    assert_eq!(renamed.status, 201, "{}", renamed.text());
+    assert_eq!(renamed.field("Location"), Some("/new.txt"));
+    assert_eq!(server.client().get("/new.txt").text(), "a");
+    eventually!(|| server.client().get("/a.txt").status == 404);
+    let url = format!("http://test/moved%20{}", "x");
+    assert_eq!(rename(&server, "/sub/", &url).status, 201);
+    assert_eq!(server.client().get("/moved%20x/deep/d.txt").text(), "d");
+    for (from, to, status) in [
+        ("/none", "/x", 404),
+        ("/new.txt", "/b.txt", 412),
+        ("/new.txt", "/new.txt", 409),
+        ("/moved%20x", "/moved%20x/deep/y", 409),
+        ("/new.txt", "/none/x", 409),
+        ("/new.txt", "/.hidden/x", 403),
+        ("/.hidden", "/x", 404),
+        ("/.tws.toml", "/x", 404),
+        ("/out", "/x", 404),
+        ("/new.txt", "/../x", 400),
+        ("/new.txt", "http://other.test/x", 502),
+        ("/new.txt", "x", 400),
+        ("/new.txt", "/x?y", 400),
+        ("/new.txt", "//test/x", 400),
+        ("/", "/x", 403),
+    ] {
+        let response = rename(&server, from, to);
+        assert_eq!(
+            response.status,
+            status,
+            "{from} to {to}: {}",
+            response.text()
+        );
+    }
+    assert_eq!(request(&server, "MOVE", "/b.txt", "").status, 400);
+    assert!(!outside.path().join("x").exists());
+}
+
+#[test]
+fn deleted_entries_are_in_the_trash_and_never_served() {
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        site.hidden = true;
+        site.upload = Some(Upload::default());
+    });
+    for path in ["/a.txt", "/sub/deep/", "/sub/c.txt", "/sub/away"] {
+        // A link out of the root does not exist for clients.
+        let expected = if path == "/sub/away" { 404 } else { 204 };
+        let response = request(&server, "DELETE", path, "");
+        assert_eq!(response.status, expected, "{path}: {}", response.text());
+        eventually!(|| server.client().get(path).status == 404);
+    }
+    let trash = outside.path().join("root/.tws-trash");
+    let mut kept: Vec<_> = files(&trash)
+        .iter()
+        .map(|path| {
+            path.split_once('/')
+                .expect("a folder of its own")
+                .1
+                .to_owned()
+        })
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["a.txt", "sub/c.txt", "sub/deep/d.txt"]);
+    let inside = format!("/.tws-trash/{}", files(&trash)[0].replace(' ', "%20"));
+    for path in ["/.tws-trash/", "/.tws-trash", "/.TWS-trash/", &inside] {
+        assert_eq!(server.client().get(path).status, 404, "{path}");
+        assert_eq!(request(&server, "DELETE", path, "").status, 404, "{path}");
+    }
+    let upload = "Content-Length: 0\r\n";
+    assert_eq!(request(&server, "PUT", "/.tws-trash/x", upload).status, 403);
+    let mut client = server.client();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    client.head();
+    let page = String::from_utf8(client.chunks()).expect("UTF-8");
+    assert!(
+        page.contains(".hidden") && !page.contains(".tws-trash"),
+        "{page}"
+    );
+}
+
+#[test]
+fn permanent_deletion_leaves_nothing_and_follows_no_link() {
+    let outside = tree();
+    let server = serve(&outside, permanent);
+    for path in ["/sub/", "/link", "/b.txt"] {
+        assert_eq!(request(&server, "DELETE", path, "").status, 204, "{path}");
+    }
+    let root = outside.path().join("root");
+    assert_eq!(files(&root), [".tws.toml", "a.txt", "out"]);
+    assert_eq!(
+        fs::read_dir(root.join(".tws-trash"))
+            .expect("trash")
+            .count(),
+        0
+    );
+    assert_eq!(files(&outside.path().join("elsewhere")), ["kept"]);
+    for (path, status) in [
+        ("/none", 404),
+        ("/", 403),
+        ("/.hidden/", 404),
+        ("/out", 404),
+    ] {
+        assert_eq!(
+            request(&server, "DELETE", path, "").status,
+            status,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn own_files_of_the_server_and_folders_with_them_are_not_changed() {
+    let outside = tree();
+    let mut site = Site::default();
+    site.manage = Some(Manage::default());
+    let root = outside.path().join("root");
+    let own = root.join("sub/deep/d.txt");
+    let files = StaticFiles::with_site(&root, &site).expect("open site root");
+    let server = TestServer::start(files.hiding(&own));
+    for (method, path) in [
+        ("DELETE", "/sub/deep/d.txt"),
+        ("DELETE", "/sub/deep/"),
+        ("DELETE", "/sub/"),
+        ("MOVE", "/sub"),
+    ] {
+        let response = request(&server, method, path, "Destination: /x\r\n");
+        assert!(matches!(response.status, 403 | 404), "{method} {path}");
+    }
+    assert!(own.exists());
+    assert_eq!(request(&server, "DELETE", "/sub/c.txt", "").status, 204);
+}
+
+#[test]
+fn change_from_another_origin_or_of_another_version_is_rejected() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    for fields in [
+        "Origin: http://other.test\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+    ] {
+        for method in ["DELETE", "MKCOL", "MOVE"] {
+            let fields = format!("{fields}Destination: /x\r\n");
+            let path = if method == "MKCOL" { "/y" } else { "/a.txt" };
+            assert_eq!(
+                request(&server, method, path, &fields).status,
+                403,
+                "{fields}"
+            );
+        }
+    }
+    let stale = "If-Match: \"other\"\r\n";
+    assert_eq!(request(&server, "DELETE", "/a.txt", stale).status, 412);
+    assert_eq!(server.client().get("/a.txt").text(), "a");
+    let current = server.client().get("/a.txt");
+    let tag = current
+        .field("ETag")
+        .expect("a tag")
+        .trim_start_matches("W/");
+    let matching = format!("If-None-Match: {tag}\r\n");
+    assert_eq!(request(&server, "DELETE", "/a.txt", &matching).status, 412);
+}
+
+#[test]
+fn changes_are_off_by_default() {
+    let outside = tree();
+    let server = serve(&outside, |site| site.manage = None);
+    let options = request(&server, "OPTIONS", "/", "");
+    assert!(!options.field("Allow").expect("Allow").contains("DELETE"));
+    for method in ["DELETE", "MKCOL", "MOVE"] {
+        let status = request(&server, method, "/a.txt", "Destination: /x\r\n").status;
+        assert!(matches!(status, 405 | 501), "{method}: {status}");
+    }
+    let server = serve(&outside, |_| {});
+    let options = request(&server, "OPTIONS", "/", "");
+    assert_eq!(
+        options.field("Allow"),
+        Some("DELETE, GET, HEAD, MKCOL, MOVE, OPTIONS")
+    );
+}
+
+#[test]
+fn folders_above_an_upload_are_created_only_if_allowed() {
+    let outside = tree();
+    let put = |server: &TestServer, path: &str| {
+        let mut client = server.client();
+        client.send(format!(
+            "PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx"
+        ));
+        client.response().status
+    };
+    let with = |parents: bool| {
+        serve(&outside, |site| {
+            let mut upload = Upload::default();
+            upload.parents = parents;
+            site.upload = Some(upload);
+        })
+    };
+    assert_eq!(put(&with(false), "/new/x.txt"), 409);
+    let server = with(true);
+    for (path, status) in [
+        ("/new/one/x.txt", 201),
+        ("/sub/x.txt", 201),
+        ("/link/x.txt", 409),
+        ("/a.txt/x.txt", 409),
+        ("/.dot/x.txt", 403),
+        ("/new/.dot/x.txt", 403),
+        ("/sub/away/x.txt", 409),
+        ("/sub/away/new/x.txt", 409),
+        ("/out/new/x.txt", 409),
+    ] {
+        assert_eq!(put(&server, path), status, "{path}");
+    }
+    assert_eq!(server.client().get("/new/one/x.txt").text(), "x");
+    assert_eq!(files(&outside.path().join("elsewhere")), ["kept"]);
+}
+
+/// The real program, in its sandbox.
+#[test]
+fn program_manages_files_and_requires_a_password_for_other_machines() {
+    let outside = tree();
+    let root = outside.path().join("root");
+    let exposed = Command::new(env!("CARGO_BIN_EXE_tws"))
+        .args(["--manage", "-b", "0.0.0.0"])
+        .arg(&root)
+        .output()
+        .expect("run tws");
+    assert_eq!(exposed.status.code(), Some(2));
+    let args = [
+        "--manage",
+        "--upload",
+        "--upload-parents",
+        "--access-log=off",
+        ".",
+    ];
+    let site = TwsProcess::start(&root, &args);
+    let mut client = crate::support::Client::connect(site.address);
+    let mut status = |method: &str, path: &str, fields: &str| {
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{fields}\r\n"
+        ));
+        let response = client.response();
+        (response.status, response.text())
+    };
+    let to = "Destination: /new/again\r\n";
+    for (method, path, fields, expected) in [
+        ("MKCOL", "/new/", "", 201),
+        ("MOVE", "/sub", "Destination: /new/sub\r\n", 201),
+        ("MOVE", "/a.txt", to, 201),
+        ("PUT", "/one/two/three", "", 201),
+        ("DELETE", "/one/", "", 204),
+        ("DELETE", "/new/again", "", 204),
+    ] {
+        let (found, text) = status(method, path, fields);
+        assert_eq!(found, expected, "{method} {path}: {text}");
+    }
+}
