@@ -190,7 +190,8 @@ pub(super) struct Flags {
 
     /// Folder for data that must survive a restart
     ///
-    /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/tws, else ~/.local/state/tws]
+    /// It holds the database of users and the certificates of --acme. [default: $STATE_DIRECTORY,
+    /// else $XDG_STATE_HOME/tws, else ~/.local/state/tws, or /var/lib/tws with --user]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = SERVING)]
     pub(super) state_dir: Option<PathBuf>,
 

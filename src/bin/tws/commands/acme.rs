@@ -328,6 +328,7 @@ mod enabled {
             state.next_attempt = state.next_attempt.filter(|_| state.failures > 0);
             identity.write_state(&state)?;
             let next = if ca.is_running()? {
+                identity.request_renewal()?;
                 "the server obtains another one"
             } else {
                 "the next server obtains another one"

@@ -37,8 +37,9 @@ pub(super) struct Renewal {
 /// What the thread remembers of a name.
 #[derive(Default)]
 struct Memory {
-    /// Nothing is done before this time.
+    /// Nothing is done before this time, except for a new request of the operator.
     quiet_until: i64,
+    was_requested: bool,
     last_warning: Option<i64>,
 }
 
@@ -97,9 +98,11 @@ impl Renewal {
     fn advance(&self, store: &IdentityStore, memory: &mut Memory) -> Result<(), AcmeError> {
         let now = unix_now();
         let is_requested = store.is_renewal_requested();
+        let is_new_request = is_requested && !memory.was_requested;
+        memory.was_requested = is_requested;
         // A clock that was set back does not prolong the pause.
         let is_quiet = (now..=now + WARNING_INTERVAL).contains(&memory.quiet_until);
-        if is_quiet && now < memory.quiet_until && !is_requested {
+        if is_quiet && now < memory.quiet_until && !is_new_request {
             return Ok(());
         }
         let (state, info) = read(store)?;
