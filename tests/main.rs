@@ -32,6 +32,7 @@ mod http2_limits;
 mod http2_peers;
 #[cfg(feature = "tls")]
 mod http2_tls;
+mod instructions;
 mod interop_clients;
 mod isolation;
 mod listeners;

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     quick: bool,
 
-    /// Write comparison.md and the plots (comparison-*.svg) to DIRECTORY
+    /// Write comparison.md and the plots (comparison-*.svg) to DIRECTORY, and the figures into README.md beside it
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) write: Option<PathBuf>,
 
@@ -80,15 +80,15 @@ impl Plan {
     const FULL: Self = Self {
         rounds: 3,
         short_rounds: 9,
-        load: Duration::from_secs(2),
-        probe: Duration::from_secs(3),
+        load: Duration::from_secs(1),
+        probe: Duration::from_secs(2),
         idle: 15_000,
-        seconds_per_workload: 55,
+        seconds_per_workload: 38,
     };
     const QUICK: Self = Self {
         rounds: 1,
         short_rounds: 3,
-        load: Duration::from_millis(350),
+        load: Duration::from_millis(250),
         probe: Duration::from_millis(700),
         idle: 4_000,
         seconds_per_workload: 7,

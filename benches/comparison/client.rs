@@ -1,14 +1,16 @@
-//! A small blocking HTTP client that compares responses, downloads, and waits for a server's first
-//! byte.
+//! A small blocking HTTP client, with and without TLS, that compares responses, downloads, and waits
+//! for a server's first byte.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-/// The default timeout of connecting, reading and writing.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::Result;
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
@@ -27,28 +29,79 @@ impl ResponseHead {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Returns the length of the content that follows the head.
-    fn content_len(&self) -> io::Result<u64> {
+    /// Returns the length of the content that follows the head; `None` if it is chunked.
+    fn content_len(&self) -> io::Result<Option<u64>> {
         if matches!(self.status, 204 | 304) {
-            return Ok(0);
+            return Ok(Some(0));
+        }
+        if self.field("Transfer-Encoding") == Some("chunked") {
+            return Ok(None);
         }
         let len = self
             .field("Content-Length")
             .and_then(|len| len.parse().ok());
-        len.ok_or_else(|| io::Error::other("response without Content-Length"))
+        let missing = || io::Error::other("response without Content-Length");
+        len.ok_or_else(missing).map(Some)
+    }
+}
+
+/// The connection of a client.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }
 
 /// A persistent connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 
+/// The last bytes of a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 impl Client {
+    /// The default timeout of connecting, reading and writing.
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
     pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        Self::connect_with_timeout(address, TIMEOUT)
+        Self::connect_with_timeout(address, Self::TIMEOUT)
     }
 
     pub(crate) fn connect_with_timeout(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
@@ -57,9 +110,34 @@ impl Client {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         Ok(Self {
-            stream,
+            stream: Stream::Plain(stream),
             buffer: Vec::new(),
         })
+    }
+
+    /// Connects with TLS if there is a configuration for it.
+    pub(crate) fn connect_over(
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        let mut client = Self::connect_with_timeout(address, timeout)?;
+        if let (Some(config), Stream::Plain(socket)) = (tls, &client.stream) {
+            let name = Ipv4Addr::LOCALHOST.into();
+            let session = ClientConnection::new(Arc::clone(config), name);
+            let session = session.map_err(io::Error::other)?;
+            let stream = StreamOwned::new(session, socket.try_clone()?);
+            client.stream = Stream::Tls(Box::new(stream));
+        }
+        Ok(client)
+    }
+
+    /// Returns whether the session was resumed, after a response.
+    pub(crate) fn is_resumed(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
     }
 
     /// Returns whether the server sends at least one byte in response to a request for `path`.
@@ -95,6 +173,18 @@ impl Client {
         &mut self,
         path: &str,
         fields: &[String],
+        on_bytes: impl FnMut(&[u8]),
+    ) -> io::Result<ResponseHead> {
+        self.exchange(path, fields, |_| {}, on_bytes)
+    }
+
+    /// Sends a request, passes the bytes of the head to `on_head` and the content to `on_bytes`, as it
+    /// is on the wire, with the frames of chunks.
+    fn exchange(
+        &mut self,
+        path: &str,
+        fields: &[String],
+        mut on_head: impl FnMut(&[u8]),
         mut on_bytes: impl FnMut(&[u8]),
     ) -> io::Result<ResponseHead> {
         self.send_request(path, fields)?;
@@ -111,8 +201,19 @@ impl Client {
             }
             filled += self.read_at(filled)?;
         };
-        let mut remaining = head.content_len()?;
+        on_head(&self.buffer[..head_len]);
         let mut bytes = head_len..filled;
+        let Some(mut remaining) = head.content_len()? else {
+            let mut received: Vec<u8> = Vec::new();
+            loop {
+                received.extend_from_slice(&self.buffer[bytes]);
+                if received.ends_with(LAST_CHUNK) {
+                    on_bytes(&received);
+                    return Ok(head);
+                }
+                bytes = 0..self.read_at(0)?;
+            }
+        };
         loop {
             if bytes.len() as u64 > remaining {
                 return Err(io::Error::other(
@@ -129,18 +230,17 @@ impl Client {
     }
 
     /// Waits until the first byte of a response has arrived or `deadline` has passed, and returns
-    /// whether it has arrived. The byte stays in the socket's buffer.
-    pub(crate) fn has_bytes_by(&self, deadline: Instant) -> bool {
+    /// whether it has arrived. The byte is read.
+    pub(crate) fn has_bytes_by(&mut self, deadline: Instant) -> bool {
         let timeout = deadline.saturating_duration_since(Instant::now());
         let timeout = timeout.max(Duration::from_millis(1));
-        let set = self.stream.set_read_timeout(Some(timeout));
-        set.is_ok() && self.stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+        let set = self.stream.socket().set_read_timeout(Some(timeout));
+        set.is_ok() && self.stream.read(&mut [0]).is_ok_and(|count| count > 0)
     }
 
-    /// Returns the connection without the client's buffer, which would take too much memory for
-    /// 15,000 idle connections.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// Frees the client's buffer, which would take too much memory for 15,000 idle connections.
+    pub(crate) fn free_buffer(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// Reads into the buffer from the offset `from`; the end of the stream is an error.
@@ -203,4 +303,25 @@ pub(crate) fn fetch(
 ) -> Result<(ResponseHead, Vec<u8>)> {
     let fetched = Client::connect(address).and_then(|mut client| client.fetch(path, fields));
     fetched.map_err(|error| format!("{path}: {error}"))
+}
+
+/// Writes the whole response to a request, with its head, to a file.
+pub(crate) fn save_response(
+    address: SocketAddr,
+    path: &str,
+    fields: &[String],
+    file: &Path,
+) -> Result<()> {
+    let save = || {
+        let file = File::create(file)?;
+        let failure = std::cell::Cell::new(None);
+        let write = |bytes: &[u8]| {
+            if let Err(error) = (&file).write_all(bytes) {
+                failure.set(Some(error));
+            }
+        };
+        Client::connect(address)?.exchange(path, fields, write, write)?;
+        failure.into_inner().map_or(Ok(()), Err)
+    };
+    save().map_err(|error: io::Error| format!("{path}: {error}"))
 }

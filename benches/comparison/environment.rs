@@ -67,9 +67,6 @@ impl Environment {
 
     /// Describes the environment in three lines.
     pub(crate) fn text(&self) -> String {
-        let tws = format!("tws {}", env!("CARGO_PKG_VERSION"));
-        let versions = self.others.iter().map(|(_, version)| version.clone());
-        let versions: Vec<String> = std::iter::once(tws).chain(versions).collect();
         let missing = if self.missing.is_empty() {
             "nothing".to_owned()
         } else {
@@ -79,8 +76,16 @@ impl Environment {
             "{}, one core for the server and one for the client; Linux {}\n{}\nNot installed, so not compared: {missing}.",
             self.cpu,
             self.kernel.trim(),
-            versions.join(", ")
+            self.versions()
         )
+    }
+
+    /// Returns the names and versions of all servers.
+    pub(crate) fn versions(&self) -> String {
+        let tws = format!("tws {}", env!("CARGO_PKG_VERSION"));
+        let versions = self.others.iter().map(|(_, version)| version.clone());
+        let versions: Vec<String> = std::iter::once(tws).chain(versions).collect();
+        versions.join(", ")
     }
 }
 

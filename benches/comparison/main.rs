@@ -3,7 +3,7 @@
 //! requests to each.
 //!
 //! ```sh
-//! cargo bench --bench comparison                       # all workloads, about 25 minutes
+//! cargo bench --bench comparison                       # all workloads, about 24 minutes
 //! cargo bench --bench comparison -- --quick            # smoke test; figures are not significant
 //! cargo bench --bench comparison -- --only 1-KiB --write .readme
 //! ```
@@ -18,8 +18,8 @@
 //! differently is left out with the reason.
 //!
 //! Structure: [`workloads`] defines what is measured and the targets, [`pairs`] measures in pairs,
-//! [`servers`] starts the servers, [`wrk`], [`h2load`], [`client`], [`http2_client`] and
-//! [`subprocess`] generate load, [`report`] and [`plots`] present the results.
+//! [`servers`] starts the servers, [`wrk`], [`h2load`], [`client`], [`tls_client`], [`http2_client`]
+//! and [`subprocess`] generate load, [`report`] and [`plots`] present the results.
 
 mod arguments;
 mod certificate;
@@ -38,6 +38,7 @@ mod slow_disk;
 mod statistics;
 mod subprocess;
 mod test_files;
+mod tls_client;
 mod workloads;
 mod wrk;
 
@@ -139,6 +140,11 @@ fn write(
         "comparison.md",
         Some(report::markdown(&command, plan, environment, results)),
     )?;
+    let readme = directory.join("../README.md");
+    if readme.exists() {
+        report::update_readme(&readme, environment, results)?;
+        println!("wrote {}", readme.display());
+    }
     save("comparison-cpu.svg", plots::cpu(results)?)?;
     save("comparison-latency.svg", plots::latency(results)?)?;
     save("comparison-stylesheet.svg", plots::stylesheet(results)?)

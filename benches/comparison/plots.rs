@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
-use crate::report::{number, strongest_setup};
+use crate::report::{number, readme_results, strongest_setup};
 use crate::servers::ServerKind;
 use crate::workloads::result::{MetricResult, Plot};
 
@@ -23,7 +23,7 @@ const LEFT: i32 = 270;
 const RIGHT: i32 = 690;
 
 /// The end of the scale. Longer bars are cut off, with their value beside them.
-const SCALE_MAX: f64 = 2.0;
+const SCALE_MAX: f64 = 1.5;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -38,15 +38,15 @@ fn colour(server: ServerKind) -> RGBColor {
     }
 }
 
-/// Plots the CPU time of all workloads relative to nginx; `None` if nginx was not measured.
+/// Plots the CPU time of tws relative to each other server in the workloads of the README; `None` if
+/// none was measured.
 pub(crate) fn cpu(results: &[MetricResult]) -> Result<Option<String>> {
-    const BAR: i32 = 12;
-    const GAP: i32 = 14;
-    const TOP: i32 = 74;
-    let groups: Vec<(&str, Vec<(ServerKind, f64)>)> = results
-        .iter()
-        .filter(|result| result.metric.plot == Plot::Cpu)
-        .filter_map(|result| Some((result.title, relative_to_nginx(result)?)))
+    const BAR: i32 = 13;
+    const GAP: i32 = 16;
+    const TOP: i32 = 96;
+    let groups: Vec<(&str, Vec<(ServerKind, f64)>)> = readme_results(results)
+        .map(|(title, result)| (title, ratios(result)))
+        .filter(|(_, bars)| !bars.is_empty())
         .collect();
     if groups.is_empty() {
         return Ok(None);
@@ -54,23 +54,19 @@ pub(crate) fn cpu(results: &[MetricResult]) -> Result<Option<String>> {
     let bars: i32 = groups.iter().map(|(_, bars)| bars.len() as i32).sum();
     let bottom = TOP + bars * BAR + groups.len() as i32 * GAP;
     let draw = |area: &Area<'_>| {
-        let title = "CPU time, nginx in its strongest configuration = 1.00 (lower is better)";
+        let title = "CPU time of tws for a response, lower is better";
         text(area, title, (20, 18), 17, INK, HPos::Left)?;
-        let servers: Vec<ServerKind> = [
-            ServerKind::Tws,
-            ServerKind::Lighttpd,
-            ServerKind::H2o,
-            ServerKind::Caddy,
-            ServerKind::BareLoop,
-        ]
-        .into_iter()
-        .filter(|server| {
-            groups
-                .iter()
-                .any(|(_, bars)| bars.iter().any(|bar| bar.0 == *server))
-        })
-        .collect();
-        legend(area, &servers, 46)?;
+        let legend_title = "1.00 is what this server takes for the same response:";
+        text(area, legend_title, (20, 44), 13, SMALL_INK, HPos::Left)?;
+        let servers: Vec<ServerKind> = ServerKind::OTHERS
+            .into_iter()
+            .filter(|server| {
+                groups
+                    .iter()
+                    .any(|(_, bars)| bars.iter().any(|bar| bar.0 == *server))
+            })
+            .collect();
+        legend(area, &servers, 66)?;
         let x =
             |value: f64| LEFT + (value.min(SCALE_MAX) / SCALE_MAX * f64::from(RIGHT - LEFT)) as i32;
         dashes(area, x(1.0), TOP - 6, bottom - GAP + 6)?;
@@ -95,34 +91,16 @@ pub(crate) fn cpu(results: &[MetricResult]) -> Result<Option<String>> {
         }
         Ok(())
     };
-    picture(bottom + 14, draw).map(Some)
+    picture(bottom + 4, draw).map(Some)
 }
 
-/// Returns each server's CPU time relative to that of nginx, tws first.
-fn relative_to_nginx(result: &MetricResult) -> Option<Vec<(ServerKind, f64)>> {
+/// Returns the ratios tws / server.
+fn ratios(result: &MetricResult) -> Vec<(ServerKind, f64)> {
     let ratio = |server: ServerKind| {
-        let comparison = &strongest_setup(result, server)?.comparison;
-        comparison
-            .as_ref()
-            .ok()
-            .map(|comparison| comparison.ratio.median)
+        let comparison = strongest_setup(result, server)?.comparison.as_ref().ok()?;
+        Some((server, comparison.ratio.median))
     };
-    let tws = ratio(ServerKind::Nginx)?;
-    let others = [
-        ServerKind::Lighttpd,
-        ServerKind::H2o,
-        ServerKind::Caddy,
-        ServerKind::BareLoop,
-    ];
-    // Every server was paired with tws: (tws / nginx) / (tws / other) is other / nginx.
-    let others = others
-        .into_iter()
-        .filter_map(|server| Some((server, tws / ratio(server)?)));
-    Some(
-        std::iter::once((ServerKind::Tws, tws))
-            .chain(others)
-            .collect(),
-    )
+    ServerKind::OTHERS.into_iter().filter_map(ratio).collect()
 }
 
 /// Plots the latencies on a logarithmic scale; `None` if `results` has no latencies.
@@ -314,10 +292,7 @@ fn legend(area: &Area<'_>, servers: &[ServerKind], y: i32) -> Result<()> {
         let square = [(x, y - 5), (x + 11, y + 6)];
         area.draw(&Rectangle::new(square, colour(*server).filled()))
             .map_err(failed)?;
-        let name = match server {
-            ServerKind::BareLoop => "a bare loop with a fixed response",
-            server => server.name(),
-        };
+        let name = server.name();
         text(area, name, (x + 17, y), 13, INK, HPos::Left)?;
         x += 40 + 7 * name.len() as i32;
     }

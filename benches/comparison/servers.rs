@@ -6,14 +6,21 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
 
 use crate::Result;
 use crate::certificate::Certificate;
-use crate::client::Client;
+use crate::client::{Client, ResponseHead};
 use crate::process::{CoreAssignment, CoreRole, Process};
 use crate::programs::{first_line, program};
 use crate::subprocess::Subprocess;
+use crate::tls_client::{self, Sessions};
+
+/// The file in the scratch directory with the response of tws, which the bare loop sends.
+pub(crate) const RESPONSE_FILE: &str = "response";
 
 /// The longest time from the start of a server to its first response.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +47,12 @@ pub(crate) enum Profile {
     LargeFiles,
     /// Small files and an access log in the combined format.
     AccessLog,
+    /// Text that is compressed with gzip while it is served.
+    Compression,
+    /// This many rules of a site, for tws alone.
+    Rules(usize),
+    /// Large files without TLS, as a reference for those with it.
+    WithoutTls,
     ColdDisk,
     /// The configuration that Linux distributions install.
     DistributionDefault,
@@ -49,9 +62,16 @@ pub(crate) enum Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Http1,
+    Http1Tls,
     /// HTTP/2 without TLS, with prior knowledge.
     Http2Cleartext,
     Http2Tls,
+}
+
+impl Transport {
+    pub(crate) fn uses_tls(self) -> bool {
+        matches!(self, Self::Http1Tls | Self::Http2Tls)
+    }
 }
 
 /// A server with its configuration.
@@ -66,8 +86,19 @@ impl ServerSetup {
     pub(crate) fn label(self) -> String {
         match (self.server, self.profile) {
             (ServerKind::Nginx, Profile::DistributionDefault) => "nginx as installed".to_owned(),
+            (server, Profile::WithoutTls) => format!("{} without TLS", server.name()),
+            (ServerKind::Tws, Profile::Rules(count)) => format!("tws, {count} rules"),
             (server, _) => server.name().to_owned(),
         }
+    }
+
+    /// Returns whether it appears only in targets, beside the same server in its strongest
+    /// configuration.
+    pub(crate) fn is_reference(self) -> bool {
+        matches!(
+            self.profile,
+            Profile::DistributionDefault | Profile::WithoutTls
+        )
     }
 }
 
@@ -139,18 +170,40 @@ pub(crate) struct RunningServer {
 impl RunningServer {
     /// Returns the scheme and the authority of its URLs.
     pub(crate) fn origin(&self) -> String {
-        let scheme = match self.setup.transport {
-            Transport::Http1 | Transport::Http2Cleartext => "http",
-            Transport::Http2Tls => "https",
+        let scheme = match self.setup.transport.uses_tls() {
+            false => "http",
+            true => "https",
         };
         format!("{scheme}://{}", self.address)
     }
 
-    /// Returns whether it responds; over HTTP/2, whether it accepts connections.
+    /// Connects to it, with TLS if it expects that.
+    pub(crate) fn connect(&self) -> Result<Client> {
+        match self.setup.transport.uses_tls() {
+            true => self.connect_with(&tls_client::config(Sessions::New)?),
+            false => Client::connect(self.address).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Connects to it with TLS.
+    pub(crate) fn connect_with(&self, tls: &Arc<ClientConfig>) -> Result<Client> {
+        let client = Client::connect_over(self.address, Some(tls), Client::TIMEOUT);
+        client.map_err(|error| error.to_string())
+    }
+
+    /// Sends one request on a new connection and reads the response.
+    pub(crate) fn fetch(&self, path: &str, fields: &[String]) -> Result<(ResponseHead, Vec<u8>)> {
+        let fetched = self.connect()?.fetch(path, fields);
+        fetched.map_err(|error| format!("{path}: {error}"))
+    }
+
+    /// Returns whether it responds; over TLS and HTTP/2, whether it accepts connections.
     fn is_ready(setup: ServerSetup, address: SocketAddr, path: &str) -> bool {
         match setup.transport {
             Transport::Http1 => Client::gets_response(address, path),
-            Transport::Http2Cleartext | Transport::Http2Tls => Client::connect(address).is_ok(),
+            Transport::Http1Tls | Transport::Http2Cleartext | Transport::Http2Tls => {
+                Client::connect(address).is_ok()
+            }
         }
     }
 }
@@ -241,10 +294,11 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
     let logged = profile == Profile::AccessLog;
     let log = scratch.join("access.log");
     let log = log.display();
-    let certificate = match transport {
-        Transport::Http1 | Transport::Http2Cleartext => None,
-        Transport::Http2Tls => Some(Certificate::create(scratch)?),
+    let certificate = match transport.uses_tls() {
+        false => None,
+        true => Some(Certificate::create(scratch)?),
     };
+    let compresses = profile == Profile::Compression;
     let tls = |directives: fn(&str, &str) -> String| {
         let certificate = certificate.as_ref();
         let directives = certificate.map(|files| {
@@ -272,7 +326,7 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
     match server {
         ServerKind::Tws | ServerKind::TwsAgain => {
             command.arg(root).arg(port.to_string());
-            command.args(["--workers", "1", "--quiet", "--no-site-file"]);
+            command.args(["--workers", "1", "--quiet"]);
             command.args(["--keep-alive-timeout", "3600"]);
             if transport == Transport::Http2Cleartext {
                 command.args(["--http2", "all"]);
@@ -281,14 +335,22 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
                 command.arg("--tls-cert").arg(&files.certificate);
                 command.arg("--tls-key").arg(&files.key);
             }
+            if let Profile::Rules(count) = profile {
+                let path = scratch.join("rules.toml");
+                fs::write(&path, rules(count))
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                command.arg("--config").arg(path);
+            } else {
+                command.arg("--no-site-file");
+            }
             if logged {
                 command.args(["--log-format", "combined"]);
                 command.arg("--access-log").arg(log.to_string());
             }
         }
         ServerKind::BareLoop => {
-            let file = root.join("1K.png");
-            command.args(Subprocess::BareLoop { port, file }.arguments());
+            let response = scratch.with_file_name(RESPONSE_FILE);
+            command.args(Subprocess::BareLoop { port, response }.arguments());
         }
         ServerKind::Nginx => {
             let user = if as_root { "user root;" } else { "" };
@@ -301,6 +363,7 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
             let protocol = match transport {
                 Transport::Http1 => "",
                 Transport::Http2Cleartext => "http2",
+                Transport::Http1Tls => "ssl",
                 Transport::Http2Tls => "ssl http2",
             };
             let tls = tls(|certificate, key| {
@@ -320,18 +383,31 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
         }
         ServerKind::Lighttpd => {
             let log = if logged {
-                format!("server.modules = ( \"mod_accesslog\" )\naccesslog.filename = \"{log}\"")
+                format!("server.modules += ( \"mod_accesslog\" )\naccesslog.filename = \"{log}\"")
+            } else {
+                String::new()
+            };
+            let compression = if compresses {
+                let cache = scratch.join("deflate");
+                fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
+                format!(
+                    "server.modules += ( \"mod_deflate\" )\n\
+                     deflate.mimetypes = ( \"text/html\" )\n\
+                     deflate.allowed-encodings = ( \"gzip\" )\n\
+                     deflate.cache-dir = \"{}\"",
+                    cache.display()
+                )
             } else {
                 String::new()
             };
             let tls = tls(|certificate, key| {
                 format!(
-                    "server.modules = ( \"mod_openssl\" )\nssl.engine = \"enable\"\n\
+                    "server.modules += ( \"mod_openssl\" )\nssl.engine = \"enable\"\n\
                      ssl.pemfile = \"{certificate}\"\nssl.privkey = \"{key}\""
                 )
             });
             let template = include_str!("server_configs/lighttpd.conf");
-            let values = [("log", &*log), ("tls", &tls)];
+            let values = [("log", &*log), ("tls", &tls), ("compression", &compression)];
             let path = write_config("lighttpd.conf", template, &values)?;
             command.arg("-D").arg("-f").arg(path);
         }
@@ -352,7 +428,13 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
                      key-file: {key}"
                 )
             });
-            let values = [("user", user), ("log", &log), ("tls", &tls)];
+            let compression = if compresses { "compress: [ gzip ]" } else { "" };
+            let values = [
+                ("user", user),
+                ("log", &log),
+                ("tls", &tls),
+                ("compression", compression),
+            ];
             let path = write_config("h2o.yaml", template, &values)?;
             command.arg("-m").arg("worker").arg("-c").arg(path);
         }
@@ -363,11 +445,18 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
             let template = include_str!("server_configs/Caddyfile");
             let (scheme, protocols) = match transport {
                 Transport::Http1 => ("http", "h1"),
+                Transport::Http1Tls => ("https", "h1"),
                 Transport::Http2Cleartext => ("http", "h1 h2c"),
                 Transport::Http2Tls => ("https", "h1 h2"),
             };
             let tls = tls(|certificate, key| format!("tls {certificate} {key}"));
-            let values = [("scheme", scheme), ("protocols", protocols), ("tls", &tls)];
+            let compression = if compresses { "encode gzip" } else { "" };
+            let values = [
+                ("scheme", scheme),
+                ("protocols", protocols),
+                ("tls", &tls),
+                ("compression", compression),
+            ];
             let path = write_config("Caddyfile", template, &values)?;
             command
                 .args(["run", "--adapter", "caddyfile", "--config"])
@@ -381,14 +470,28 @@ fn command(setup: ServerSetup, root: &Path, scratch: &Path, port: u16) -> Result
 
 fn nginx_files(profile: Profile) -> &'static str {
     match profile {
-        Profile::SmallFiles | Profile::AccessLog => {
+        Profile::SmallFiles | Profile::AccessLog | Profile::Rules(_) => {
             "sendfile off; output_buffers 1 128k; open_file_cache max=10000 inactive=60s;"
         }
-        Profile::LargeFiles => {
+        Profile::Compression => {
+            "sendfile off; output_buffers 1 128k; open_file_cache max=10000 inactive=60s; gzip on;"
+        }
+        Profile::LargeFiles | Profile::WithoutTls => {
             "sendfile on; sendfile_max_chunk 512k; tcp_nopush on; \
              open_file_cache max=10000 inactive=60s;"
         }
         Profile::ColdDisk => "sendfile on; aio threads; tcp_nopush on;",
         Profile::DistributionDefault => "sendfile on; tcp_nopush on;",
     }
+}
+
+/// Returns a settings file with rules that no request of the bench matches: a half are redirects of
+/// single paths, a quarter redirects of patterns, a quarter header fields for patterns.
+fn rules(count: usize) -> String {
+    let rule = |index: usize| match index % 4 {
+        0 | 1 => format!("[[redirect]]\nfrom = \"/moved/{index}\"\nto = \"/to/{index}\"\n"),
+        2 => format!("[[redirect]]\nfrom = \"/section-{index}/*\"\nto = \"/to/{index}/$1\"\n"),
+        _ => format!("[[header]]\npath = \"/assets-{index}/*\"\nX-Rule = \"{index}\"\n"),
+    };
+    (0..count).map(rule).collect()
 }

@@ -15,6 +15,9 @@ pub(crate) const LARGE_FILE_LEN: u64 = 1 << 30;
 /// The number of files of the Zipf workload.
 pub(crate) const SMALL_FILE_COUNT: usize = 10_000;
 
+/// The number of texts for compression. A server that has compressed one may keep the result.
+pub(crate) const TEXT_COUNT: usize = 300;
+
 /// A temporary directory with the files, and with room for configurations and logs.
 #[derive(Debug)]
 pub(crate) struct TestFiles {
@@ -53,6 +56,10 @@ impl TestFiles {
         }
         write_file(&files.root.join("style.css"), 20_000)?;
         write_file(&files.root.join("300K.png"), 300_000)?;
+        fs::create_dir_all(files.root.join("text")).map_err(failed)?;
+        for index in 0..TEXT_COUNT {
+            write_text(&files.root.join(format!("text/{index}.html")), index)?;
+        }
         for index in 0..SMALL_FILE_COUNT {
             write_file(&files.root.join(format!("many/{index}.png")), 4 << 10)?;
         }
@@ -82,6 +89,49 @@ fn remove(directory: &Path) {
             return;
         }
     }
+}
+
+/// Writes a page of about 20 KB that is compressed to a quarter or so.
+fn write_text(path: &Path, seed: usize) -> Result<()> {
+    const WORDS: [&str; 16] = [
+        "the",
+        "of",
+        "server",
+        "request",
+        "a",
+        "response",
+        "file",
+        "is",
+        "connection",
+        "to",
+        "and",
+        "socket",
+        "in",
+        "kernel",
+        "<p>",
+        "bytes",
+    ];
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ seed as u64;
+    let mut text = format!("<!doctype html><title>{seed}</title>\n");
+    while text.len() < 20_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        text.push_str(WORDS[(state % 16) as usize]);
+        let end = if state >> 60 == 0 { '\n' } else { ' ' };
+        text.push(end);
+        if state >> 61 == 0 {
+            text.push_str(&format!("{:x} ", state >> 40));
+        }
+    }
+    let write = || {
+        fs::write(path, text)?;
+        File::options()
+            .write(true)
+            .open(path)?
+            .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800))
+    };
+    write().map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Writes a file of pseudorandom, so incompressible, bytes that depend on its path and length.

@@ -31,6 +31,8 @@ pub(crate) struct WrkCounts {
     pub(crate) error_responses: u64,
     /// Broken connections and timeouts.
     pub(crate) connection_errors: u64,
+    /// The CPU time of wrk, in nanoseconds.
+    pub(crate) cpu_time: f64,
 }
 
 pub(crate) fn run(wrk: &Path, run: &WrkRun<'_>, cores: CoreAssignment) -> Result<WrkCounts> {
@@ -50,7 +52,9 @@ pub(crate) fn run(wrk: &Path, run: &WrkRun<'_>, cores: CoreAssignment) -> Result
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let process = Process::start(&mut command, cores, CoreRole::Client)?;
+    let before = process.cpu_time();
     std::thread::sleep(run.duration);
+    let cpu_time = process.cpu_time().since(&before);
     process.interrupt();
     process.wait_for(Duration::from_secs(10))?;
     let text = process.output()?;
@@ -58,7 +62,7 @@ pub(crate) fn run(wrk: &Path, run: &WrkRun<'_>, cores: CoreAssignment) -> Result
         parse(&text).ok_or_else(|| format!("unexpected output of wrk: {}", text.trim()))?;
     match counts.responses {
         0 => Err("wrk received no response".to_owned()),
-        _ => Ok(counts),
+        _ => Ok(WrkCounts { cpu_time, ..counts }),
     }
 }
 

@@ -38,13 +38,13 @@ pub(crate) struct RequestInfo {
     /// The version of TLS on the connection.
     pub(crate) tls: Option<TlsVersion>,
     /// The Host field.
-    pub(crate) host: Option<Vec<u8>>,
+    pub(crate) host: Option<Box<[u8]>>,
     /// The authenticated user, once a response has named it.
     pub(crate) user: Option<Box<str>>,
     /// The request line without its line end.
     pub(crate) line: Vec<u8>,
-    pub(crate) referer: Option<Vec<u8>>,
-    pub(crate) user_agent: Option<Vec<u8>>,
+    pub(crate) referer: Option<Box<[u8]>>,
+    pub(crate) user_agent: Option<Box<[u8]>>,
     /// When the first byte of the request was received.
     pub(crate) started: Instant,
 }

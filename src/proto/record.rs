@@ -50,13 +50,13 @@ impl Record {
     ) -> Self {
         Self {
             client_addr: info.peer,
-            host: info.host,
+            host: info.host.map(<[u8]>::into_vec),
             is_secure: info.scheme == Scheme::Https,
             tls: info.tls,
             user: info.user,
             line: info.line,
-            referer: info.referer,
-            user_agent: info.user_agent,
+            referer: info.referer.map(<[u8]>::into_vec),
+            user_agent: info.user_agent.map(<[u8]>::into_vec),
             status: status.unwrap_or(CLIENT_CLOSED_REQUEST),
             content_bytes,
             duration: now.saturating_duration_since(info.started),

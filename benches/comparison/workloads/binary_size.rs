@@ -22,8 +22,8 @@ pub(super) const METRICS: &[Metric] = &[Metric {
 /// because the tws that it measures is compiled with the same ones.
 pub(super) const TITLE_AND_TARGET: (&str, f64) =
     match (cfg!(feature = "sqlite"), cfg!(feature = "compress")) {
-        (false, false) => ("The program without default features", 1.5),
-        _ => ("The program with default features", 6.0),
+        (false, false) => ("The program without default features", 2.2),
+        _ => ("The program with default features", 9.0),
     };
 
 pub(super) fn measure(context: &BenchContext<'_>) -> Result<Measurements> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::arguments::Plan;
+use crate::client;
 use crate::environment::Environment;
 use crate::servers::{self, Profile, RunningServer, ServerKind, ServerSetup, Transport};
 use crate::slow_disk::SlowDisk;
@@ -21,6 +22,9 @@ pub(crate) struct BenchContext<'a> {
     slow_disk: OnceCell<Result<SlowDisk>>,
     pub(super) files: TestFiles,
 }
+
+/// The rules that others are compared with.
+pub(super) const FEW_RULES: Profile = Profile::Rules(10);
 
 /// tws and the servers that a workload compares it with.
 #[derive(Debug)]
@@ -66,6 +70,43 @@ impl<'a> BenchContext<'a> {
             tws: with(ServerKind::Tws),
             others: others.chain([with(ServerKind::TwsAgain)]).collect(),
         }
+    }
+
+    /// Returns tws with this profile, itself, and tws with the least rules.
+    pub(super) fn lineup_of_tws(&self, profile: Profile) -> Lineup {
+        let with = |server, profile| ServerSetup {
+            server,
+            profile,
+            transport: Transport::Http1,
+        };
+        let mut others = vec![with(ServerKind::TwsAgain, profile)];
+        if profile != FEW_RULES {
+            others.push(with(ServerKind::Tws, FEW_RULES));
+        }
+        Lineup {
+            tws: with(ServerKind::Tws, profile),
+            others,
+        }
+    }
+
+    /// Returns the bare loop, which sends the [saved](Self::save_response) response.
+    pub(super) fn bare_loop(&self, profile: Profile) -> ServerSetup {
+        ServerSetup {
+            server: ServerKind::BareLoop,
+            profile,
+            transport: Transport::Http1,
+        }
+    }
+
+    /// Saves the response of tws to a request for the bare loop.
+    pub(super) fn save_response(
+        &self,
+        tws: &RunningServer,
+        path: &str,
+        fields: &[String],
+    ) -> Result<()> {
+        let file = self.files.scratch.join(servers::RESPONSE_FILE);
+        client::save_response(tws.address, path, fields, &file)
     }
 
     /// Returns the throttled disk, which is created when it is first needed.

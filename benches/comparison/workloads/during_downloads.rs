@@ -10,16 +10,19 @@ use super::measurement::{Measurements, measure_running};
 const RUNNING: usize = 4;
 const STALLED: usize = 200;
 
-pub(super) fn measure(context: &BenchContext<'_>) -> Result<Measurements> {
+pub(super) fn measure(context: &BenchContext<'_>, transport: Transport) -> Result<Measurements> {
     let path = context.files.large_file()?;
-    let mut lineup = context.lineup(Profile::LargeFiles);
+    let mut lineup = context.lineup_over(transport, Profile::LargeFiles);
     if context.environment.has(ServerKind::Nginx) {
-        let as_installed = ServerSetup {
+        let reference = ServerSetup {
             server: ServerKind::Nginx,
-            profile: Profile::DistributionDefault,
+            profile: match transport {
+                Transport::Http1 => Profile::DistributionDefault,
+                _ => Profile::WithoutTls,
+            },
             transport: Transport::Http1,
         };
-        lineup.others.insert(1, as_installed);
+        lineup.others.insert(1, reference);
     }
     let measure = |running: &RunningServer, (): &()| {
         let load = BackgroundLoad {

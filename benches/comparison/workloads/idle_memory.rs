@@ -30,7 +30,8 @@ pub(super) fn measure(context: &BenchContext<'_>) -> Result<Measurements> {
         let open = |_| {
             let mut client = Client::connect(running.address)?;
             client.fetch("/1K.png", &[])?;
-            Ok(client.into_stream())
+            client.free_buffer();
+            Ok(client)
         };
         let count = count.min(setup.server.max_connections());
         let connections: std::io::Result<Vec<_>> = (0..count).map(open).collect();

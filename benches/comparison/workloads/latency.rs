@@ -51,6 +51,7 @@ fn start_load(
     let expected = load.stalled;
     let subprocess = Subprocess::Load {
         port: running.address.port(),
+        uses_tls: running.setup.transport.uses_tls(),
         stalled: load.stalled,
         paths: load.paths,
     };
@@ -79,6 +80,7 @@ fn probe(context: &BenchContext<'_>, running: &RunningServer) -> Result<Vec<f64>
     let duration = context.plan.probe;
     let subprocess = Subprocess::Probe {
         port: running.address.port(),
+        uses_tls: running.setup.transport.uses_tls(),
         path: "/1K.png".to_owned(),
         duration,
     };

@@ -1,6 +1,7 @@
 //! The workloads and their targets. Each child module measures one kind of workload.
 
 mod binary_size;
+mod cold_compression;
 mod cold_disk;
 pub(crate) mod context;
 mod during_downloads;
@@ -14,11 +15,13 @@ pub(crate) mod result;
 mod start_time;
 mod stylesheet;
 mod target;
+mod tls_handshake;
 
 use crate::Result;
 use crate::servers::{Profile, ServerKind, Transport};
+use crate::tls_client::Sessions;
 
-use context::BenchContext;
+use context::{BenchContext, FEW_RULES};
 use http_load::{ExpectedResponse, HttpLoad, LoadScript, RequestHeaders, SMALL_FILE};
 use http2_load::{Http2Content, Http2Load};
 use measurement::Measurements;
@@ -38,11 +41,13 @@ pub(crate) struct Workload {
 #[derive(Debug)]
 enum WorkloadKind {
     HttpLoad(HttpLoad),
-    LargeDownload,
+    TlsHandshake(Sessions),
+    ColdCompression,
+    LargeDownload(Transport),
     Http2Load(Http2Load),
     Stylesheet,
     IdleMemory,
-    DuringDownloads,
+    DuringDownloads(Transport),
     ColdDisk,
     StartTime,
     BinarySize,
@@ -53,15 +58,7 @@ const WORKLOADS: &[Workload] = &[
         name: "1-KiB",
         title: "1 KiB, kept alive, 64 connections",
         kind: WorkloadKind::HttpLoad(SMALL_FILE),
-        targets: &[
-            Target::ratio(ServerKind::Nginx, 0.72),
-            Target {
-                metric: 0,
-                baseline: Baseline::BetterOf(ServerKind::Lighttpd, ServerKind::H2o),
-                limit: 0.80,
-            },
-            Target::ratio(ServerKind::BareLoop, 1.15),
-        ],
+        targets: SMALL_RESPONSE_TARGETS,
     },
     Workload {
         name: "1-KiB-pipelined",
@@ -70,7 +67,17 @@ const WORKLOADS: &[Workload] = &[
             script: LoadScript::Pipelined,
             ..SMALL_FILE
         }),
-        targets: &[Target::ratio(ServerKind::Nginx, 0.20)],
+        // The bare loop sends each response separately.
+        targets: &[Target::ratio(ServerKind::BareLoop, 1.6)],
+    },
+    Workload {
+        name: "browser",
+        title: "1 KiB for a browser (12 header fields)",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            headers: RequestHeaders::Browser,
+            ..SMALL_FILE
+        }),
+        targets: &[Target::best_peer(0, 0.97)],
     },
     Workload {
         name: "10000-files",
@@ -85,29 +92,20 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "100-KiB",
         title: "100 KiB, 64 connections",
-        kind: WorkloadKind::HttpLoad(HttpLoad {
-            profile: Profile::LargeFiles,
-            path: "/100K.png",
-            ..SMALL_FILE
-        }),
-        targets: &[Target::ratio(ServerKind::Nginx, 0.95)],
+        kind: WorkloadKind::HttpLoad(MEDIUM_FILE),
+        targets: &[Target::best_peer(1, 0.95)],
     },
     Workload {
         name: "1-MiB",
         title: "1 MiB, 32 connections",
-        kind: WorkloadKind::HttpLoad(HttpLoad {
-            profile: Profile::LargeFiles,
-            path: "/1M.png",
-            connections: 32,
-            ..SMALL_FILE
-        }),
-        targets: &[Target::ratio(ServerKind::Nginx, 1.0)],
+        kind: WorkloadKind::HttpLoad(LARGE_FILE),
+        targets: &[Target::best_peer(1, 0.95)],
     },
     Workload {
         name: "1-GiB",
         title: "1 GiB, one connection",
-        kind: WorkloadKind::LargeDownload,
-        targets: &[Target::ratio(ServerKind::Nginx, 1.0)],
+        kind: WorkloadKind::LargeDownload(Transport::Http1),
+        targets: &[Target::best_peer(1, 0.95)],
     },
     Workload {
         name: "new-connections",
@@ -126,7 +124,7 @@ const WORKLOADS: &[Workload] = &[
             expected: ExpectedResponse::NotModified,
             ..SMALL_FILE
         }),
-        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+        targets: SMALL_RESPONSE_TARGETS,
     },
     Workload {
         name: "404",
@@ -136,7 +134,7 @@ const WORKLOADS: &[Workload] = &[
             expected: ExpectedResponse::NotFound,
             ..SMALL_FILE
         }),
-        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+        targets: SMALL_RESPONSE_TARGETS,
     },
     Workload {
         name: "range",
@@ -147,7 +145,7 @@ const WORKLOADS: &[Workload] = &[
             expected: ExpectedResponse::Range(2048, 3072),
             ..SMALL_FILE
         }),
-        targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+        targets: SMALL_RESPONSE_TARGETS,
     },
     Workload {
         name: "access-log",
@@ -157,6 +155,82 @@ const WORKLOADS: &[Workload] = &[
             ..SMALL_FILE
         }),
         targets: &[Target::ratio(ServerKind::Nginx, 0.75)],
+    },
+    Workload {
+        name: "rules-10",
+        title: "1 KiB with 10 rules",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: FEW_RULES,
+            ..SMALL_FILE
+        }),
+        targets: &[],
+    },
+    Workload {
+        name: "rules-10000",
+        title: "1 KiB with 10,000 rules",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: Profile::Rules(10_000),
+            ..SMALL_FILE
+        }),
+        targets: &[Target {
+            metric: 0,
+            baseline: Baseline::Above(FEW_RULES),
+            limit: 1.0,
+        }],
+    },
+    Workload {
+        name: "compression-warm",
+        title: "20 kB of text with gzip, requested before",
+        kind: WorkloadKind::HttpLoad(HttpLoad {
+            profile: Profile::Compression,
+            path: "/text/0.html",
+            headers: RequestHeaders::Gzip,
+            expected: ExpectedResponse::Compressed,
+            ..SMALL_FILE
+        }),
+        targets: &[],
+    },
+    Workload {
+        name: "compression-cold",
+        title: "20 kB of text with gzip, for the first time",
+        kind: WorkloadKind::ColdCompression,
+        targets: &[],
+    },
+    Workload {
+        name: "tls-full",
+        title: "TLS: full handshake, 1 KiB, close",
+        kind: WorkloadKind::TlsHandshake(Sessions::New),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.60)],
+    },
+    Workload {
+        name: "tls-resumed",
+        title: "TLS: resumed handshake, 1 KiB, close",
+        kind: WorkloadKind::TlsHandshake(Sessions::Resumed),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.60)],
+    },
+    Workload {
+        name: "tls-1-KiB",
+        title: "TLS: 1 KiB, kept alive, 64 connections",
+        kind: WorkloadKind::HttpLoad(SMALL_FILE.over_tls()),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.55)],
+    },
+    Workload {
+        name: "tls-100-KiB",
+        title: "TLS: 100 KiB, 64 connections",
+        kind: WorkloadKind::HttpLoad(MEDIUM_FILE.over_tls()),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.50)],
+    },
+    Workload {
+        name: "tls-1-MiB",
+        title: "TLS: 1 MiB, 32 connections",
+        kind: WorkloadKind::HttpLoad(LARGE_FILE.over_tls()),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.50)],
+    },
+    Workload {
+        name: "tls-1-GiB",
+        title: "TLS: 1 GiB, one connection",
+        kind: WorkloadKind::LargeDownload(Transport::Http1Tls),
+        targets: &[Target::ratio(ServerKind::Nginx, 0.55)],
     },
     Workload {
         name: "h2-1-KiB",
@@ -246,7 +320,7 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "during-downloads",
         title: "1 KiB during 4 running, 200 stalled downloads",
-        kind: WorkloadKind::DuringDownloads,
+        kind: WorkloadKind::DuringDownloads(Transport::Http1),
         targets: &[
             Target::ratio(ServerKind::Nginx, 0.80),
             Target {
@@ -256,10 +330,20 @@ const WORKLOADS: &[Workload] = &[
             },
             Target {
                 metric: 1,
-                baseline: Baseline::NginxAsInstalled,
+                baseline: Baseline::NginxReference(Profile::DistributionDefault),
                 limit: 0.2,
             },
         ],
+    },
+    Workload {
+        name: "during-tls-downloads",
+        title: "TLS: 1 KiB during 4 running, 200 stalled downloads",
+        kind: WorkloadKind::DuringDownloads(Transport::Http1Tls),
+        targets: &[Target {
+            metric: 1,
+            baseline: Baseline::NginxReference(Profile::WithoutTls),
+            limit: 1.0,
+        }],
     },
     Workload {
         name: "cold-disk",
@@ -283,7 +367,7 @@ const WORKLOADS: &[Workload] = &[
         name: "start",
         title: "From start to first byte",
         kind: WorkloadKind::StartTime,
-        targets: &[Target::absolute(5.0)],
+        targets: &[Target::absolute(3.0)],
     },
     Workload {
         name: "size",
@@ -292,6 +376,25 @@ const WORKLOADS: &[Workload] = &[
         targets: &[Target::absolute(binary_size::TITLE_AND_TARGET.1)],
     },
 ];
+
+/// Small responses that are sent from memory.
+const SMALL_RESPONSE_TARGETS: &[Target] = &[
+    Target::ratio(ServerKind::BareLoop, 1.10),
+    Target::best_peer(0, 0.97),
+];
+
+const MEDIUM_FILE: HttpLoad = HttpLoad {
+    profile: Profile::LargeFiles,
+    path: "/100K.png",
+    counts_client: true,
+    ..SMALL_FILE
+};
+
+const LARGE_FILE: HttpLoad = HttpLoad {
+    path: "/1M.png",
+    connections: 32,
+    ..MEDIUM_FILE
+};
 
 const HTTP2_SMALL_FILE: Http2Content = Http2Content::Repeated {
     path: "/1K.png",
@@ -331,6 +434,7 @@ impl Workload {
                 .map(|target| target.evaluate(*metric, &tws, &others, context.environment))
                 .collect();
             MetricResult {
+                name: self.name,
                 title: self.title,
                 metric: *metric,
                 tws,
@@ -345,12 +449,14 @@ impl Workload {
 impl WorkloadKind {
     fn metrics(&self) -> &'static [Metric] {
         match self {
-            Self::HttpLoad(_) => http_load::METRICS,
-            Self::LargeDownload => large_download::METRICS,
+            Self::HttpLoad(load) => load.metrics(),
+            Self::TlsHandshake(_) => tls_handshake::METRICS,
+            Self::ColdCompression => http_load::METRICS,
+            Self::LargeDownload(_) => large_download::METRICS,
             Self::Http2Load(load) => load.metrics(),
             Self::Stylesheet => stylesheet::METRICS,
             Self::IdleMemory => idle_memory::METRICS,
-            Self::DuringDownloads | Self::ColdDisk => latency::METRICS,
+            Self::DuringDownloads(_) | Self::ColdDisk => latency::METRICS,
             Self::StartTime => start_time::METRICS,
             Self::BinarySize => binary_size::METRICS,
         }
@@ -359,11 +465,13 @@ impl WorkloadKind {
     fn measure(&self, context: &BenchContext<'_>) -> Result<Measurements> {
         match self {
             Self::HttpLoad(load) => load.measure(context),
-            Self::LargeDownload => large_download::measure(context),
+            Self::TlsHandshake(sessions) => tls_handshake::measure(context, *sessions),
+            Self::ColdCompression => cold_compression::measure(context),
+            Self::LargeDownload(transport) => large_download::measure(context, *transport),
             Self::Http2Load(load) => load.measure(context),
             Self::Stylesheet => stylesheet::measure(context),
             Self::IdleMemory => idle_memory::measure(context),
-            Self::DuringDownloads => during_downloads::measure(context),
+            Self::DuringDownloads(transport) => during_downloads::measure(context, *transport),
             Self::ColdDisk => cold_disk::measure(context),
             Self::StartTime => start_time::measure(context),
             Self::BinarySize => binary_size::measure(context),

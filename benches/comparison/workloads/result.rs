@@ -24,7 +24,8 @@ pub(crate) enum Plot {
 /// The result of one metric of a workload.
 #[derive(Debug)]
 pub(crate) struct MetricResult {
-    /// The title of the workload.
+    /// The name and the title of the workload.
+    pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) metric: Metric,
     /// The median of all measurements of tws.

@@ -3,7 +3,9 @@
 //!
 //! So the part of a file that is sent next is probed first, without blocking (`preadv2` with
 //! `RWF_NOWAIT`, Linux 4.14). If its last byte is in the page cache, the rest is assumed to be, too,
-//! because readahead and reclaim work on ranges. If not, a thread reads that part, which brings it
+//! because readahead and reclaim work on ranges. Longer parts are not probed at once: the event loop
+//! would wait for as much as is missing in the middle. A file of a few MiB is probed as a whole, in
+//! such parts, and not again for a second. If the last byte is not there, a thread reads that part, which brings it
 //! into the page cache, and the event loop sends it from there. Some file systems do not support the
 //! probe (FUSE, NFS): they may have dropped the data a moment later, or ask their server before they
 //! return cached data. Then the bytes that the thread has read are sent themselves, and are not kept
@@ -33,12 +35,17 @@ use crate::body::FileRange;
 use crate::body::file_range::{Resident, Storage};
 use crate::handler::{DiskJob, JobLength};
 use crate::net::observe::report::QueueStats;
+use crate::net::transport::MAX_CALL_BYTES;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::sync::Mutex;
 
 /// Length of a probed range. A probe is a system call of about 1 µs; sending this much takes 100 µs.
-const PROBE_BYTES: u64 = 512 * 1024;
+/// A multiple of what is sent in one call.
+const PROBE_BYTES: u64 = 8 * MAX_CALL_BYTES as u64;
+
+/// Files up to this length are probed as a whole, and then not again for a while.
+const MAX_WHOLE_FILE_BYTES: u64 = 8 * PROBE_BYTES;
 
 /// Length of one read from a disk: short enough for a slow disk to serve many clients in turn.
 const READ_BYTES: u64 = 128 * 1024;
@@ -107,25 +114,33 @@ pub(crate) enum ProbeResult {
 pub(crate) fn probe_page_cache(range: &FileRange, now: Instant) -> ProbeResult {
     let len = range.len.min(PROBE_BYTES);
     let Some(state) = &range.state else {
-        return probe(range, len);
+        return ProbeResult::of(probe(range, len));
     };
-    if state.storage == Storage::PageCacheOnly {
+    if state.storage == Storage::PageCacheOnly || state.was_resident(now) {
         return ProbeResult::Resident(range.len);
-    }
-    let fits_one_probe = state.len() <= PROBE_BYTES;
-    if fits_one_probe && state.was_resident(now) {
-        return ProbeResult::Resident(len);
     }
     if state.was_not_resident(now) {
         return ProbeResult::NotResident;
     }
-    let result = probe(range, len);
-    match result {
-        ProbeResult::NotResident => state.mark_not_resident(now),
-        ProbeResult::Resident(_) if fits_one_probe => state.mark_resident(now),
-        ProbeResult::Resident(_) => {}
+    let is_small = state.len() <= PROBE_BYTES;
+    let is_whole = range.len == state.len() && state.len() <= MAX_WHOLE_FILE_BYTES;
+    let len = if is_whole { range.len } else { len };
+    let resident = probe(range, len);
+    if resident < len {
+        state.mark_not_resident(now);
+    } else if is_small || is_whole {
+        state.mark_resident(now);
     }
-    result
+    ProbeResult::of(resident)
+}
+
+impl ProbeResult {
+    fn of(resident: u64) -> Self {
+        match resident {
+            0 => Self::NotResident,
+            resident => Self::Resident(resident),
+        }
+    }
 }
 
 /// Reads the beginning of a range that is in the page cache, without waiting for a disk: a part of what
@@ -170,14 +185,18 @@ pub(crate) fn read_page_cache(read: &mut FileRead<'_>, now: Instant) -> FileByte
     }
 }
 
-/// Probes the last of the first `len` bytes of a range. Beyond the end of a file that has shrunk
-/// the probe succeeds; sending detects that.
-fn probe(range: &FileRange, len: u64) -> ProbeResult {
-    if peek(&range.file, range.offset + len - 1).is_ok() {
-        ProbeResult::Resident(len)
-    } else {
-        ProbeResult::NotResident
+/// Probes the first `len` bytes of a range and returns how many of them are in the page cache. Beyond
+/// the end of a file that has shrunk the probe succeeds; sending detects that.
+fn probe(range: &FileRange, len: u64) -> u64 {
+    let mut resident = 0;
+    while resident < len {
+        let end = len.min(resident + PROBE_BYTES);
+        if peek(&range.file, range.offset + end - 1).is_err() {
+            break;
+        }
+        resident = end;
     }
+    resident
 }
 
 /// Reads a byte if that does not block.
@@ -389,6 +408,44 @@ mod tests {
         assert!(state.was_not_resident(now));
         state.mark_resident(now);
         assert_eq!(probe_page_cache(&range, now), ProbeResult::Resident(1000));
+    }
+
+    #[test]
+    fn file_of_some_parts_is_probed_as_a_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let range = range(&folder);
+        if peek(&range.file, 0).is_err() {
+            // The file system does not support the probe.
+            return;
+        }
+        let now = Instant::now();
+        let state = FileState::new(LEN, std::time::SystemTime::now(), Storage::Backed);
+        let range = range.with_state(&state);
+        // A range within it says nothing about the rest.
+        let mut part = range.clone();
+        (part.offset, part.len) = (PROBE_BYTES, PROBE_BYTES);
+        assert_eq!(
+            probe_page_cache(&part, now),
+            ProbeResult::Resident(PROBE_BYTES)
+        );
+        assert!(!state.was_resident(now));
+        assert_eq!(probe_page_cache(&range, now), ProbeResult::Resident(LEN));
+        assert!(state.was_resident(now));
+    }
+
+    #[test]
+    fn larger_file_is_probed_in_parts() {
+        let len = MAX_WHOLE_FILE_BYTES + 1;
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(&[b'x'; 1], len - 1).expect("a file");
+        let state = FileState::new(len, std::time::SystemTime::now(), Storage::Backed);
+        let range = FileRange::new(Arc::new(file), 0, len).with_state(&state);
+        let now = Instant::now();
+        match probe_page_cache(&range, now) {
+            ProbeResult::Resident(PROBE_BYTES) | ProbeResult::NotResident => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(!state.was_resident(now));
     }
 
     #[test]

@@ -13,6 +13,23 @@ use std::io;
 use crate::proto::peer_state::PeerState;
 use crate::proto::segment::{Payload, Segment};
 
+/// The most bytes of a large body that are handed to the kernel in one call.
+///
+/// At the end of a call the kernel sends what it has, also if that does not fill a packet. A packet
+/// beside a full one costs as much as that. 60 KiB become exactly one packet:
+/// - It is less than the largest packet before segmentation (GSO): whole segments, together less than
+///   64 KiB, which are 45 × 1448 bytes at an MTU of 1500 and 65,483 bytes at the MTU of the loopback
+///   device. 64 KiB are one such packet and a second one of 376 or 53 bytes.
+/// - `sendfile` moves at most 16 pages at a time (the pipe between file and socket), and these are 15,
+///   or 16 if the range begins within one. A second round would end with a small packet, too.
+/// - With a first page that other bytes share, they fit into the 17 fragments of a packet.
+/// - They are four TLS records, with less than 100 bytes added.
+///
+/// `sendfile` to 32 connections at an MTU of 1500 takes 230 µs per MiB this way; in calls of 44, 64,
+/// 120, 128 and 176 KiB it takes 290, 770, 350, 650 and 450. To one connection it takes 330, and 340,
+/// 530, 390, 360 and 330. At an MTU of 65,536 the differences are less than a third.
+pub(crate) const MAX_CALL_BYTES: usize = 60 * 1024;
+
 /// Whether more bytes follow at once, so that the kernel need not send a segment that is not full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {

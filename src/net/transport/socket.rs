@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::SockRef;
 
-use super::{More, Received, Transport, impl_source, sock_diag};
+use super::{MAX_CALL_BYTES, More, Received, Transport, impl_source, sock_diag};
 use crate::proto::peer_state::PeerState;
 
 /// A connected socket, non-blocking.
@@ -85,6 +85,7 @@ impl Transport for Socket {
     }
 
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+        let len = len.min(MAX_CALL_BYTES);
         let mut position = offset;
         let send = || rustix::fs::sendfile(&self.0, file, Some(&mut position), len);
         match retry_on_intr(send) {
@@ -128,8 +129,7 @@ fn send_copy(
     offset: u64,
     len: usize,
 ) -> io::Result<usize> {
-    const COPY_BYTES: usize = 64 * 1024;
-    let mut bytes = vec![0; len.min(COPY_BYTES)];
+    let mut bytes = vec![0; len.min(MAX_CALL_BYTES)];
     match file.read_at(&mut bytes, offset)? {
         0 => Ok(0),
         count => transport.send(&bytes[..count], More::Last),

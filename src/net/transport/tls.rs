@@ -15,14 +15,14 @@ use mio::{Interest, Registry, Token};
 use rustls::{ProtocolVersion, ServerConnection};
 
 use super::socket::Socket;
-use super::{More, Received, Transport};
+use super::{MAX_CALL_BYTES, More, Received, Transport};
 use crate::http::forwarded::TlsVersion;
 use crate::proto::h2::machine::Authorities;
 use crate::proto::peer_state::PeerState;
 use crate::tls::{ServedCertificate, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
-const PORTION_BYTES: usize = 64 * 1024;
+const PORTION_BYTES: usize = MAX_CALL_BYTES;
 
 thread_local! {
     /// The buffer through which files are read; one per event loop.

@@ -19,13 +19,14 @@ use crate::net::blocking::Pools;
 use crate::net::connection::{Blocked, Connection, DriveScope, Quantum};
 use crate::net::event_loop::handle::{LoopStats, Occupancy};
 use crate::net::event_loop::timer_wheel::{Tick, TimerWheel};
+use crate::net::transport::MAX_CALL_BYTES;
 use crate::net::transport::any::AnyTransport;
 use crate::proto::CloseReason;
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::ExchangeId;
 
-/// Bytes that one connection may move before the next one runs. About 10 µs of `sendfile`.
-pub(super) const QUANTUM_BYTES: usize = 128 * 1024;
+/// Bytes that one connection may move before the next one runs: two calls of `sendfile`, about 20 µs.
+pub(super) const QUANTUM_BYTES: usize = 2 * MAX_CALL_BYTES;
 
 /// Everything of a worker that a connection needs while it runs; apart from the slots, so that both
 /// can be borrowed at once.

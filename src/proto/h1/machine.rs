@@ -511,11 +511,11 @@ impl Machine {
             peer: client.address,
             scheme: client.scheme,
             tls: client.tls,
-            host: fields.first("host").map(<[u8]>::to_vec),
+            host: fields.first("host").map(Box::from),
             user: None,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
-            referer: fields.first("referer").map(<[u8]>::to_vec),
-            user_agent: fields.first("user-agent").map(<[u8]>::to_vec),
+            referer: fields.first("referer").map(Box::from),
+            user_agent: fields.first("user-agent").map(Box::from),
             started,
         }))
     }

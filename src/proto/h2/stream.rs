@@ -209,8 +209,8 @@ impl Stream {
     /// How many bytes of the heads of the request and its response are kept.
     pub(crate) fn held_head_bytes(&self) -> usize {
         let recorded = self.info.as_ref().map_or(0, |info| {
-            let field = |field: &Option<Vec<u8>>| field.as_ref().map_or(0, Vec::len);
-            info.line.len() + field(&info.referer) + field(&info.user_agent)
+            let field = |field: &Option<Box<[u8]>>| field.as_ref().map_or(0, |it| it.len());
+            info.line.len() + field(&info.host) + field(&info.referer) + field(&info.user_agent)
         });
         let request = self.state.request();
         let response = self.unsent_head.as_ref().map_or(0, |block| block.len());

@@ -4,6 +4,7 @@
 use std::any::TypeId;
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::acme::{AcmeRequest, OutputFormat};
@@ -43,13 +44,19 @@ const REQUEST_FIELD: &str = "field";
 impl Flags {
     /// Parses the arguments, the first of which is the name of the program.
     pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
-        let command = match mode {
-            Mode::Serve => serve(),
-            Mode::Check => check(),
-            Mode::Explain => explain(),
-            Mode::Acme => acme(),
+        let command = |serve: Command| match mode {
+            Mode::Serve => serve,
+            Mode::Check => check_with(serve),
+            Mode::Explain => explain_with(serve),
+            Mode::Acme => acme_with(serve),
         };
-        let matches = command.try_get_matches_from(args)?;
+        let matches = match command(without_help()).try_get_matches_from(args) {
+            // The error is the help text itself.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                command(serve()).try_get_matches_from(args)
+            }
+            matches => matches,
+        }?;
         let mut flags = Self::from_arg_matches(&matches)?;
         match mode {
             Mode::Serve | Mode::Check => {}
@@ -107,30 +114,33 @@ impl Flags {
     }
 }
 
+/// Returns the command that serves, for parsing: the help texts are those of the doc comments. Composing
+/// the help takes half of the processor time of a start.
+pub(super) fn without_help() -> Command {
+    Flags::command().mut_args(|arg| if is_switch(&arg) { switch(arg) } else { arg })
+}
+
 /// Returns the command that serves.
 pub(super) fn serve() -> Command {
     let subcommands = subcommands();
-    Flags::command()
+    without_help()
         .after_long_help(format!("{subcommands}\n\n{MORE_HELP}"))
         .after_help(format!(
             "{subcommands}\n\n`tws --help` and `tws man` describe each option in detail."
         ))
-        .mut_args(|arg| {
-            let arg = if is_switch(&arg) { switch(arg) } else { arg };
-            match (variable(&arg), FlagHelp::of(&arg)) {
-                (Some(name), Some(help)) => {
-                    let long = help.long_help(&name);
-                    let takes_values = arg.get_action().takes_values();
-                    arg.hide_possible_values(takes_values).long_help(long)
-                }
-                _ => arg,
+        .mut_args(|arg| match (variable(&arg), FlagHelp::of(&arg)) {
+            (Some(name), Some(help)) => {
+                let long = help.long_help(&name);
+                let takes_values = arg.get_action().takes_values();
+                arg.hide_possible_values(takes_values).long_help(long)
             }
+            _ => arg,
         })
 }
 
 /// Returns the command of `tws check`, which takes the arguments of the one that serves.
-pub(super) fn check() -> Command {
-    serve()
+fn check_with(serve: Command) -> Command {
+    serve
         .name("tws check")
         .bin_name("tws check")
         .about("Check the settings and report every problem, without serving")
@@ -141,12 +151,16 @@ pub(super) fn check() -> Command {
 
 /// Returns the command of `tws explain`.
 pub(super) fn explain() -> Command {
+    explain_with(serve())
+}
+
+fn explain_with(serve: Command) -> Command {
     let field = Arg::new(REQUEST_FIELD)
         .short('H')
         .value_name("K: V")
         .action(ArgAction::Append)
         .help("Header field of the request; may be repeated");
-    serve()
+    serve
         .name("tws explain")
         .bin_name("tws explain")
         .about("Explain how a request would be answered, without serving or changing anything")
@@ -163,11 +177,15 @@ pub(super) fn explain() -> Command {
 
 /// Returns the command of `tws acme`.
 pub(super) fn acme() -> Command {
+    acme_with(serve())
+}
+
+fn acme_with(serve: Command) -> Command {
     let json = Arg::new(JSON)
         .long("json")
         .action(ArgAction::SetTrue)
         .help("Print JSON");
-    serve()
+    serve
         .name("tws acme")
         .bin_name("tws acme")
         .about("Show, renew or revoke automatic certificates (--acme)")

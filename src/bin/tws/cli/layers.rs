@@ -137,7 +137,7 @@ struct LayerParser {
 
 impl LayerParser {
     fn new(args: &RawArgs) -> Result<Self, Exit> {
-        let mut command = command::serve();
+        let mut command = command::without_help();
         command.build();
         let (program, typed) = args
             .args

@@ -197,11 +197,11 @@ impl Machine {
             host: ["host", ":authority"]
                 .iter()
                 .find_map(|name| fields.first(name))
-                .map(<[u8]>::to_vec),
+                .map(Box::from),
             user: None,
             line,
-            referer: fields.first("referer").map(<[u8]>::to_vec),
-            user_agent: fields.first("user-agent").map(<[u8]>::to_vec),
+            referer: fields.first("referer").map(Box::from),
+            user_agent: fields.first("user-agent").map(Box::from),
             started: cx.now,
         }))
     }
