@@ -8,7 +8,7 @@ use tws::{Handler, Request, Response, Router, StatusCode};
 /// A router of a typical size, with a nested router.
 fn router() -> Router {
     let empty = |_: &Request<'_>| Response::new(StatusCode::NO_CONTENT);
-    let named = |request: &Request<'_>| match request.param("id") {
+    let named = |request: &Request<'_>| match request.param_str("id") {
         Some(_) => Response::new(StatusCode::NO_CONTENT),
         None => Response::new(StatusCode::NOT_FOUND),
     };
@@ -50,7 +50,7 @@ fn routing(criterion: &mut Criterion) {
 fn round_trip(criterion: &mut Criterion) {
     const REQUEST: &[u8] = b"GET /hello/you HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
     let router = Router::new().get("/hello/{name}", |request: &Request<'_>| {
-        Response::text(format!("hello {}\n", request.param("name").unwrap_or("")))
+        Response::text(format!("hello {}\n", request.param_str("name").unwrap_or("")))
     });
     criterion.bench_function("closure round trip", |bencher| {
         let mut exchange = BenchConnection::default();

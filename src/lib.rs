@@ -8,7 +8,7 @@
 //!     let router = Router::new()
 //!         .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
 //!         .get("/hello/{name}", |r: &Request<'_>| {
-//!             Response::text(format!("hello {}", r.param("name").unwrap_or("")))
+//!             Response::text(format!("hello {}", r.param_str("name").unwrap_or("")))
 //!         })
 //!         .fallback(|_: &Request<'_>| {
 //!             Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)
@@ -97,7 +97,7 @@
 //!         Outcome::blocking(|| Response::file("/etc/motd").unwrap_or(StatusCode::NOT_FOUND.into()))
 //!     })
 //!     .get("/ask/{question}", move |request: &Request<'_>| {
-//!         let question = request.param("question").unwrap_or_default().to_owned();
+//!         let question = request.param_str("question").unwrap_or_default().to_owned();
 //!         let sender = sender.clone();
 //!         // If the queue is full, the responder is dropped, and the client gets a 500.
 //!         Outcome::deferred(move |responder| drop(sender.try_send((question, responder))))
@@ -257,9 +257,10 @@ pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::StaticFiles;
 pub use handler::router::Router;
 pub use handler::{
-    BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, Job, Outcome, Responder, StreamingBody,
+    Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
+    IntoHandler, Job, Outcome, Responder, StreamingBody, blocking,
 };
-pub use http::{Fields, Rejection, Request, Response};
+pub use http::{Fields, InputError, Rejection, Request, Response};
 pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};
@@ -268,6 +269,8 @@ pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, TicketKeys, Tls};
 
+/// The crate of cookies.
+pub use ::cookie;
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 mod sync;

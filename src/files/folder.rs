@@ -64,7 +64,7 @@ impl Lookup<'_> {
             Ok(entries) => entries,
             Err(error) => return self.listing_error(&error),
         };
-        let order = SortOrder::from_query(self.request.query());
+        let order = SortOrder::from_query(self.request.query_str());
         let format = self.listing_format();
         let mut renderer = ListingRenderer::new(entries, self.path(), order, format, upload_form);
         Ok(self.listing(upload_form, move || Ok(renderer.next_piece())))
@@ -93,7 +93,7 @@ impl Lookup<'_> {
         match negotiation::response_format(self.request.fields()) {
             ResponseFormat::Json => ListingFormat::Json,
             ResponseFormat::Html | ResponseFormat::Text => {
-                ListingFormat::from_query(self.request.query())
+                ListingFormat::from_query(self.request.query_str())
             }
         }
     }

@@ -327,7 +327,7 @@ fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
     );
     let mut location = target::encode_path(request.full_path_bytes());
     location.push('/');
-    if let Some(query) = request.query() {
+    if let Some(query) = request.query_str() {
         location.push('?');
         location.push_str(query);
     }

@@ -1,13 +1,17 @@
 //! Handlers: they turn requests into responses. A handler does not know the connection: it can be
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
+mod error;
 mod outcome;
 pub(crate) mod router;
+mod stateful;
 
 use std::fmt;
 
+pub use error::{HandlerError, HandlerResult};
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
 pub(crate) use outcome::{JobLength, ResponderContext, Settled};
+pub use stateful::{Blocking, IntoHandler, blocking};
 
 use crate::http::{Rejection, Request, Response};
 
