@@ -12,6 +12,7 @@ pub(crate) mod byteranges;
 pub(crate) mod conditional;
 pub(crate) mod cors;
 pub(crate) mod date;
+pub(crate) mod disposition;
 pub(crate) mod error_page;
 pub(crate) mod fields;
 pub(crate) mod forwarded;
