@@ -260,7 +260,7 @@ pub use handler::{
     Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
     IntoHandler, Job, Outcome, Responder, StreamingBody, blocking,
 };
-pub use http::{Fields, InputError, Rejection, Request, Response};
+pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
 pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};
 #[cfg(feature = "auth")]
 pub use middleware::{BasicAuth, Credentials};

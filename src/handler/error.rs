@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use ::http::StatusCode;
 
 use super::Outcome;
-use crate::http::{InputError, Response};
+use crate::http::{FormError, InputError, Response};
 
 /// What the handlers of a program return: a response, or the reason why there is none.
 pub type HandlerResult<T = Response> = Result<T, HandlerError>;
@@ -38,6 +38,8 @@ pub type HandlerResult<T = Response> = Result<T, HandlerError>;
 pub enum HandlerError {
     /// Input that cannot be used. The response states why.
     Input(InputError),
+    /// A form with files that cannot be read or stored.
+    Form(FormError),
     /// A status, with a line of text.
     Status(StatusCode),
     /// A response that the handler made.
@@ -59,6 +61,7 @@ impl HandlerError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Input(error) => error.status(),
+            Self::Form(error) => error.status(),
             Self::Status(status) => *status,
             Self::Response(response) => response.status(),
             Self::Io(error) => match error.kind() {
@@ -76,6 +79,7 @@ impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(error) => error.fmt(f),
+            Self::Form(error) => error.fmt(f),
             Self::Status(status) => status.fmt(f),
             Self::Response(response) => response.status().fmt(f),
             Self::Io(error) => error.fmt(f),
@@ -88,6 +92,7 @@ impl Error for HandlerError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Input(error) => Some(error),
+            Self::Form(error) => Some(error),
             Self::Status(_) | Self::Response(_) => None,
             Self::Io(error) => Some(error),
             Self::Other(error) => Some(&**error),
@@ -98,6 +103,12 @@ impl Error for HandlerError {
 impl From<InputError> for HandlerError {
     fn from(error: InputError) -> Self {
         Self::Input(error)
+    }
+}
+
+impl From<FormError> for HandlerError {
+    fn from(error: FormError) -> Self {
+        Self::Form(error)
     }
 }
 
@@ -124,6 +135,7 @@ impl From<HandlerError> for Response {
         let status = error.status();
         match error {
             HandlerError::Input(error) => error.into(),
+            HandlerError::Form(error) => error.into(),
             HandlerError::Status(status) => status.into(),
             HandlerError::Response(response) => *response,
             HandlerError::Io(_) | HandlerError::Other(_) => {

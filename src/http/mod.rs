@@ -32,6 +32,7 @@ pub(crate) use crate::body::Body;
 pub(crate) use fields::FieldSpan;
 pub use fields::Fields;
 pub use input::InputError;
+pub use multipart_form::{FormData, FormError, FormPart};
 pub use rejection::Rejection;
 pub use request::Request;
 pub use response::Response;
