@@ -261,9 +261,9 @@ pub use handler::{
     IntoHandler, Job, Outcome, Responder, StreamingBody, blocking,
 };
 pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
-pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};
+pub use middleware::{AllowedHosts, Around, Cors, Next, Rate, RateLimit, SlowLog, around};
 #[cfg(feature = "auth")]
-pub use middleware::{BasicAuth, Credentials};
+pub use middleware::{AuthenticatedUser, BasicAuth, Credentials};
 pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]

@@ -136,6 +136,11 @@ impl BoxHandler {
     pub fn new(handler: impl Handler + 'static) -> Self {
         Self(Box::new(handler))
     }
+
+    /// Wraps the handler in a layer, as [`Router::layer`](crate::Router::layer) does.
+    pub fn layer<H: Handler + 'static>(self, wrap: impl FnOnce(Self) -> H) -> Self {
+        Self::new(wrap(self))
+    }
 }
 
 impl Handler for BoxHandler {

@@ -213,6 +213,39 @@ impl<S> Router<S> {
         self
     }
 
+    /// Wraps the router in a layer: a function from a handler to a handler. The layer gets all requests, those
+    /// without a route too, and the last layer is the outermost.
+    ///
+    /// [`around`](crate::around) makes a layer from a closure, and the constructor of each middleware is
+    /// one. Routes are complete when a layer is added, so that none escapes it; other routes belong to
+    /// another router, in which this one is [nested](Self::nest) or the [fallback](Self::fallback).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tws::{RateLimit, Request, Response, Router, SlowLog, around};
+    ///
+    /// # fn main() -> Result<(), String> {
+    /// let rate = "10:20".parse()?;
+    /// let app = Router::new()
+    ///     .get("/", |_: &Request<'_>| Response::text("hello\n"))
+    ///     .layer(around(|request, next| {
+    ///         next.run(request).map(|response| response.with_header("X-Frame-Options", "DENY"))
+    ///     }))
+    ///     .layer(move |app| RateLimit::new(app).per_client(rate))
+    ///     .layer(|app| SlowLog::new(app, Duration::from_millis(100)));
+    /// # use tws::Handler;
+    /// # let response = app.handle(&Request::get("/none")).wait();
+    /// # assert_eq!(response.headers()["X-Frame-Options"], "DENY");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer<H: Handler + 'static>(self, wrap: impl FnOnce(BoxHandler) -> H) -> BoxHandler
+    where
+        S: Send + Sync + 'static,
+    {
+        BoxHandler::new(self).layer(wrap)
+    }
+
     fn route_of(&mut self, pattern: &str) -> &mut RouteEntry {
         let known = self
             .routes

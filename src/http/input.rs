@@ -262,7 +262,7 @@ impl Request<'_> {
     }
 
     /// Returns the content, an urlencoded form, as a value whose fields are those of the form, as
-    /// [`query`](Self::query) does.
+    /// [`query`](Self::query) does. For forms with files see [`form_data`](Self::form_data).
     ///
     /// # Errors
     ///
@@ -291,7 +291,7 @@ impl Request<'_> {
     }
 
     /// Returns the value of this type that a middleware has attached with
-    /// a layer, the innermost if there are several.
+    /// [`Next::with`](crate::Next::with), the innermost if there are several.
     ///
     /// # Errors
     ///

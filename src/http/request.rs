@@ -153,7 +153,6 @@ impl<'a> Request<'a> {
 
     /// Returns whether there is content, or was a question about it: that of a chunked request may turn
     /// out to be empty.
-    #[cfg(feature = "auth")]
     pub(crate) fn may_have_content(&self) -> bool {
         self.was_admitted() || self.is_streamed() || !self.content.is_empty()
     }
@@ -342,6 +341,13 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Returns the request with more extensions.
+    pub(crate) fn with_extensions(&self, more: Extensions) -> Request<'_> {
+        let mut copy = self.with_params(Vec::new());
+        copy.extensions.extend(more);
+        copy
+    }
+
     /// Returns a copy without route parameters that shares the admission and borrows the rest.
     fn reborrow(&self) -> Request<'_> {
         Request {
@@ -432,7 +438,7 @@ impl Request<'static> {
         self
     }
 
-    /// Attaches a value.
+    /// Attaches a value, as [`Next::with`](crate::Next::with) does.
     pub fn with_extension(mut self, value: impl Any + Send + Sync) -> Self {
         self.extensions.push(Arc::new(value));
         self
