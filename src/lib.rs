@@ -248,7 +248,7 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
+pub use body::{Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };
@@ -258,7 +258,7 @@ pub use files::StaticFiles;
 pub use handler::router::Router;
 pub use handler::{
     Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
-    IntoHandler, Job, Outcome, Responder, StreamingBody, blocking,
+    IntoHandler, Job, Outcome, Responder, StreamingBody, TestClient, blocking,
 };
 pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
 pub use middleware::{AllowedHosts, Around, Cors, Next, Rate, RateLimit, SlowLog, around};

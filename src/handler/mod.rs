@@ -5,6 +5,7 @@ mod error;
 mod outcome;
 pub(crate) mod router;
 mod stateful;
+mod test_client;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ pub use error::{HandlerError, HandlerResult};
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
 pub(crate) use outcome::{JobLength, ResponderContext, Settled};
 pub use stateful::{Blocking, IntoHandler, blocking};
+pub use test_client::TestClient;
 
 use crate::http::{Rejection, Request, Response};
 

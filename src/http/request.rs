@@ -341,6 +341,13 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Returns the head of the request.
+    pub(crate) fn without_content(&self) -> Request<'_> {
+        let mut head = self.with_params(Vec::new());
+        head.content = Cow::Borrowed(&[]);
+        head
+    }
+
     /// Returns the request with more extensions.
     pub(crate) fn with_extensions(&self, more: Extensions) -> Request<'_> {
         let mut copy = self.with_params(Vec::new());

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use cookie::Cookie;
 
 use super::{Rejection, disposition};
-use crate::body::Body;
+use crate::body::{Body, BodyPieces};
 use crate::explain_log::Escaped;
 
 /// An HTTP response: status, header fields and [`Body`].
@@ -547,6 +547,33 @@ impl Response {
             Body::File(range) => range.read(),
             Body::Stream(stream) => stream.into_content(),
         }
+    }
+
+    /// Returns the whole content as text, as [`into_content`](Self::into_content) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_content`](Self::into_content), and `InvalidData` if the content is not UTF-8.
+    pub fn into_text(self) -> io::Result<String> {
+        let content = self.into_content()?;
+        String::from_utf8(content)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Returns the whole content, a JSON text, as a value, as [`into_content`](Self::into_content) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_content`](Self::into_content), and `InvalidData` or `UnexpectedEof` if the content is not
+    /// such a value.
+    pub fn into_json<T: serde::de::DeserializeOwned>(self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.into_content()?)?)
+    }
+
+    /// Returns the pieces of the content, each as soon as it is produced. For tests and other callers that
+    /// may wait.
+    pub fn into_pieces(self) -> BodyPieces {
+        self.body.into()
     }
 
     /// Drops the content of a response whose status permits none: 204, 205 and 304 (RFC 9110 §15.3.5,
