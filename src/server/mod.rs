@@ -1,5 +1,6 @@
 //! A server: bind, serve, reload, drain, end.
 
+mod ctrl_c;
 mod handle;
 mod setting_check;
 mod threads;
