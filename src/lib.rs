@@ -2,125 +2,198 @@
 //! number of event loops. Slow clients, disks and handlers never block an event loop.
 //!
 //! ```no_run
-//! use tws::{Config, Request, Response, Router, Server, StatusCode};
+//! use tws::{Config, HandlerResult, Request, Response, Router, Server};
+//!
+//! fn hello(request: &Request<'_>) -> HandlerResult {
+//!     let name: String = request.param("name")?;
+//!     Ok(Response::text(format!("hello {name}\n")))
+//! }
 //!
 //! fn main() -> Result<(), tws::Error> {
 //!     let router = Router::new()
 //!         .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
-//!         .get("/hello/{name}", |r: &Request<'_>| {
-//!             Response::text(format!("hello {}", r.param("name").unwrap_or("")))
-//!         })
-//!         .fallback(|_: &Request<'_>| {
-//!             Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)
-//!         });
-//!     let mut config = Config::default();
-//!     config.port = 8000;
-//!     Server::bind(config)?.serve(router)
+//!         .get("/hello/{name}", hello);
+//!     let config = Config::default().with_port(8000);
+//!     Server::bind(config)?.with_ctrl_c()?.serve(router)
 //! }
 //! ```
 //!
-//! # Handlers
+//! # A JSON API with shared state
 //!
-//! A [`Handler`] turns a [`Request`] into a response. A closure is a handler, and so is a [`Router`],
-//! which chooses a handler by method and path. [`StaticFiles`] is the handler that serves a folder. A
-//! handler can be tested without a server:
-//!
-//! ```
-//! use tws::{Handler, Request, Response, Router, StatusCode};
-//!
-//! let router = Router::new().get("/", |_: &Request<'_>| Response::text("Homepage\n"));
-//! let response = router.handle(&Request::get("/")).wait();
-//! assert_eq!(response.status(), StatusCode::OK);
-//! assert_eq!(response.into_content()?, b"Homepage\n");
-//! assert_eq!(router.handle(&Request::get("/x")).wait().status(), StatusCode::NOT_FOUND);
-//! # Ok::<_, std::io::Error>(())
-//! ```
-//!
-//! A type that implements [`Handler`] can hold state:
+//! A [`Handler`] turns a [`Request`] into a response. Functions and closures are handlers, and so is a
+//! [`Router`], which chooses a handler by method and path. A router with a state passes `&state` to its
+//! handlers ([`Router::with_state`]). Input is read with methods that return typed errors: path parameters
+//! ([`Request::param`]), the query ([`Request::query`]), JSON ([`Request::json`]), forms ([`Request::form`],
+//! [`Request::form_data`]) and cookies ([`Request::cookie`]). The errors convert into responses, so
+//! handlers use `?`; [`HandlerError`] says which other errors do. A [`TestClient`] calls handlers without a
+//! socket.
 //!
 //! ```
-//! use std::sync::atomic::{AtomicU64, Ordering};
-//! use tws::{Handler, Method, Outcome, Request, Response, StatusCode};
+//! use std::sync::Mutex;
+//!
+//! use serde::{Deserialize, Serialize};
+//! use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient};
 //!
 //! #[derive(Default)]
-//! struct Counter(AtomicU64);
-//!
-//! impl Counter {
-//!     fn show(&self) -> Response {
-//!         Response::json(&self.0.load(Ordering::Relaxed))
-//!     }
-//!
-//!     fn add(&self, request: &Request<'_>) -> Result<Response, StatusCode> {
-//!         let text = std::str::from_utf8(request.content()).map_err(|_| StatusCode::BAD_REQUEST)?;
-//!         let more: u64 = text.parse().map_err(|_| StatusCode::UNPROCESSABLE_ENTITY)?;
-//!         self.0.fetch_add(more, Ordering::Relaxed);
-//!         Ok(self.show())
-//!     }
+//! struct App {
+//!     users: Mutex<Vec<User>>,
 //! }
 //!
-//! impl Handler for Counter {
-//!     fn handle(&self, request: &Request<'_>) -> Outcome {
-//!         match *request.method() {
-//!             Method::GET | Method::HEAD => self.show().into(),
-//!             Method::POST => self.add(request).into(),
-//!             _ => StatusCode::METHOD_NOT_ALLOWED.into(),
-//!         }
-//!     }
+//! #[derive(Clone, Serialize)]
+//! struct User {
+//!     id: usize,
+//!     name: String,
 //! }
 //!
-//! let counter = Counter::default();
-//! let status = |request: Request<'_>| counter.handle(&request).wait().status();
-//! assert_eq!(status(Request::post("/", "2")), StatusCode::OK);
-//! assert_eq!(status(Request::post("/", "two")), StatusCode::UNPROCESSABLE_ENTITY);
-//! assert_eq!(counter.handle(&Request::get("/")).wait().into_content()?, b"2");
+//! #[derive(Deserialize, Serialize)]
+//! struct NewUser {
+//!     name: String,
+//! }
+//!
+//! fn create(app: &App, request: &Request<'_>) -> HandlerResult {
+//!     let NewUser { name } = request.json()?;
+//!     let mut users = app.users.lock().expect("no panic while locked");
+//!     let id = users.len();
+//!     users.push(User { id, name });
+//!     Ok(Response::json(&users[id]).with_status(StatusCode::CREATED))
+//! }
+//!
+//! fn show(app: &App, request: &Request<'_>) -> HandlerResult {
+//!     let id: usize = request.param("id")?;
+//!     let users = app.users.lock().expect("no panic while locked");
+//!     let user = users.get(id).ok_or(StatusCode::NOT_FOUND)?;
+//!     Ok(Response::json(user))
+//! }
+//!
+//! fn app() -> Router<App> {
+//!     Router::with_state(App::default())
+//!         .post("/users", create)
+//!         .get("/users/{id}", show)
+//! }
+//!
+//! let client = TestClient::new(app());
+//! let response = client.post_json("/users", &NewUser { name: "Ana".to_owned() });
+//! assert_eq!(response.status(), 201);
+//! assert_eq!(client.get("/users/0").into_text()?, r#"{"id":0,"name":"Ana"}"#);
+//! assert_eq!(client.get("/users/1").status(), 404);
+//! assert_eq!(client.get("/users/x").status(), 400);
+//! assert_eq!(client.post_json("/users", &7).status(), 422);
+//! assert_eq!(client.post("/users", "{}").status(), 415);
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! # Blocking work
+//! # Blocking work and streaming uploads
 //!
-//! A handler is called on an event loop and must not block. It returns an [`Outcome`]: the response
-//! itself, a job that makes it on a helper thread ([`Outcome::blocking`]), or a deferred response that is
-//! sent later through a [`Responder`] ([`Outcome::deferred`]) and for which no thread waits:
+//! A handler is called on an event loop and must not block. [`blocking`] calls it on a helper thread, where
+//! it may wait for a disk or a database. There it may also read the content of a request while it arrives
+//! ([`Blocking::streaming`]); a handler that is slower than its client makes the client wait.
 //!
 //! ```
-//! use std::sync::mpsc;
-//! use tws::{Outcome, Responder, Request, Response, Router, StatusCode};
+//! use std::fs::File;
+//! use std::path::PathBuf;
 //!
-//! let (sender, questions) = mpsc::sync_channel::<(String, Responder)>(100);
+//! use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient, blocking};
+//!
+//! struct App {
+//!     folder: PathBuf,
+//! }
+//!
+//! fn upload(app: &App, request: &Request<'_>) -> HandlerResult {
+//!     let id: u64 = request.param("id")?;
+//!     let mut file = File::create(app.folder.join(id.to_string()))?;
+//!     let bytes = std::io::copy(&mut request.reader(), &mut file)?;
+//!     Ok(Response::json(&bytes).with_status(StatusCode::CREATED))
+//! }
+//!
+//! fn download(app: &App, request: &Request<'_>) -> HandlerResult {
+//!     let id: u64 = request.param("id")?;
+//!     let response = Response::file(app.folder.join(id.to_string())).map_err(|_| StatusCode::NOT_FOUND)?;
+//!     Ok(response.with_attachment_name(&format!("{id}.bin")))
+//! }
+//!
+//! # let temporary = tempfile::tempdir()?;
+//! # let folder = temporary.path().to_owned();
+//! let router = Router::with_state(App { folder })
+//!     .post("/files/{id}", blocking(upload).streaming(10 << 30))
+//!     .get("/files/{id}", blocking(download));
+//!
+//! let client = TestClient::new(router);
+//! assert_eq!(client.post("/files/7", "content").into_text()?, "7");
+//! assert_eq!(client.get("/files/7").into_text()?, "content");
+//! assert_eq!(client.get("/files/8").status(), 404);
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! [`Request::form_data`] reads the files of a form in the same way. A response that is produced while it
+//! is sent is a [`BodyStream`].
+//!
+//! # Middlewares
+//!
+//! A middleware is a handler that wraps another one. [`Router::layer`] adds it, and [`around`] makes one
+//! from a closure, which may respond itself, attach values to the request, and change the response:
+//!
+//! ```
+//! use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient, around};
+//!
+//! struct User {
+//!     name: &'static str,
+//! }
+//!
+//! fn home(request: &Request<'_>) -> HandlerResult {
+//!     let user: &User = request.extension()?;
+//!     Ok(Response::text(format!("hello {}\n", user.name)))
+//! }
+//!
+//! let router = Router::new().get("/", home).layer(around(|request, next| {
+//!     match request.cookie("session").as_ref().map(|cookie| cookie.value()) {
+//!         Some("7d1f") => next.with(User { name: "Ana" }).run(request),
+//!         _ => StatusCode::UNAUTHORIZED.into(),
+//!     }
+//! }));
+//!
+//! let client = TestClient::new(router);
+//! assert_eq!(client.get("/").status(), 401);
+//! let response = client.send(Request::get("/").with_header("Cookie", "session=7d1f"));
+//! assert_eq!(response.into_text()?, "hello Ana\n");
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! There are [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth`
+//! (feature `auth`) for passwords, [`SlowLog`] for slow responses and [`AllowedHosts`] for host names:
+//! `.layer(|app| SlowLog::new(app, threshold))`. [`Router::nest`] mounts a handler below a prefix.
+//!
+//! # Deferred responses
+//!
+//! What a handler returns converts into an [`Outcome`]: the response itself, a job that makes it
+//! ([`Outcome::blocking`]), or a deferred response that is sent later through a [`Responder`]
+//! ([`Outcome::deferred`]) and for which no thread waits:
+//!
+//! ```
+//! use std::sync::mpsc::{self, SyncSender};
+//! use tws::{Outcome, Request, Responder, Response, Router, TestClient};
+//!
+//! type Questions = SyncSender<(String, Responder)>;
+//!
+//! fn ask(questions: &Questions, request: &Request<'_>) -> Outcome {
+//!     let question = request.param_str("question").unwrap_or_default().to_owned();
+//!     let questions = questions.clone();
+//!     // If the queue is full, the responder is dropped, and the client gets a 500.
+//!     Outcome::deferred(move |responder| drop(questions.try_send((question, responder))))
+//! }
+//!
+//! let (questions, asked) = mpsc::sync_channel::<(String, Responder)>(100);
 //! std::thread::spawn(move || {
-//!     for (question, responder) in questions {
+//!     for (question, responder) in asked {
 //!         responder.send(Response::text(format!("{question}? Yes.\n")));
 //!     }
 //! });
-//! let router = Router::new()
-//!     .get("/motd", |_: &Request<'_>| {
-//!         Outcome::blocking(|| Response::file("/etc/motd").unwrap_or(StatusCode::NOT_FOUND.into()))
-//!     })
-//!     .get("/ask/{question}", move |request: &Request<'_>| {
-//!         let question = request.param("question").unwrap_or_default().to_owned();
-//!         let sender = sender.clone();
-//!         // If the queue is full, the responder is dropped, and the client gets a 500.
-//!         Outcome::deferred(move |responder| drop(sender.try_send((question, responder))))
-//!     });
-//! # use tws::Handler;
-//! # let response = router.handle(&Request::get("/ask/really")).wait();
-//! # assert_eq!(response.into_content()?, b"really? Yes.\n");
+//! let router = Router::with_state(questions).get("/ask/{question}", ask);
+//! assert_eq!(TestClient::new(router).get("/ask/really").into_text()?, "really? Yes.\n");
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
 //! When the client disconnects meanwhile, queued jobs are dropped, and the code that makes the response
 //! is told: [`Responder::on_cancel`], [`BodyStream::written_with_cancellation`].
-//!
-//! A request body can be read while it arrives ([`StreamingBody`], [`BodyPolicy::Stream`]), and a
-//! response body can be produced while it is sent ([`BodyStream`]). Both have back-pressure: a job that
-//! is faster than its client waits for the client.
-//!
-//! # Middlewares
-//!
-//! A middleware is a handler that wraps another one and changes its responses with [`Outcome::map`]:
-//! [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth` (feature
-//! `auth`) for passwords, [`SlowLog`] for slow responses. [`Router::nest`] mounts a handler below a
-//! prefix.
 //!
 //! # Running a server
 //!
@@ -133,9 +206,7 @@
 //! use std::time::Duration;
 //! use tws::{Config, Request, Response, Server};
 //!
-//! let mut config = Config::default();
-//! config.port = 0;
-//! let server = Server::bind(config)?;
+//! let server = Server::bind(Config::default().with_port(0))?;
 //! let handle = server.handle();
 //! let served = std::thread::spawn(|| server.serve(|_: &Request<'_>| Response::text("hello\n")));
 //! println!("http://{}/", handle.local_addresses()[0]);
@@ -248,7 +319,7 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
+pub use body::{Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };
@@ -257,17 +328,20 @@ pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::{SidecarReport, Sidecars, StaticFiles};
 pub use handler::router::Router;
 pub use handler::{
-    BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, Job, Outcome, Responder, StreamingBody,
+    Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
+    IntoHandler, Job, Outcome, Responder, StreamingBody, TestClient, blocking,
 };
-pub use http::{Fields, Rejection, Request, Response};
-pub use middleware::{AllowedHosts, Cors, Rate, RateLimit, SlowLog};
+pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
+pub use middleware::{AllowedHosts, Around, Cors, Next, Rate, RateLimit, SlowLog, around};
 #[cfg(feature = "auth")]
-pub use middleware::{BasicAuth, Credentials};
+pub use middleware::{AuthenticatedUser, BasicAuth, Credentials};
 pub use proto::h1::check_head;
 pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, ServerCertificate, TicketKeys, Tls};
 
+/// The crate of cookies.
+pub use ::cookie;
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 mod sync;

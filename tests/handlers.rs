@@ -668,7 +668,7 @@ fn front_page_example_routes_answer_and_taken_port_is_error() {
     let router = Router::new()
         .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
         .get("/hello/{name}", |r: &Request<'_>| {
-            Response::text(format!("hello {}", r.param("name").unwrap_or("")))
+            Response::text(format!("hello {}", r.param_str("name").unwrap_or("")))
         })
         .fallback(|_: &Request<'_>| {
             Response::text("Page not found\n").with_status(StatusCode::NOT_FOUND)

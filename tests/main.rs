@@ -67,6 +67,7 @@ mod tls_sessions;
 mod tls_transport;
 #[cfg(feature = "tui")]
 mod tui;
+mod typed_handlers;
 mod upgrade;
 mod upload;
 #[cfg(feature = "sqlite")]

@@ -4,6 +4,7 @@
 
 pub(crate) mod cancellation;
 pub(crate) mod file_range;
+mod pieces;
 pub(crate) mod pipe;
 pub(crate) mod stream;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 
 pub use cancellation::Cancellation;
 pub use file_range::FileRange;
+pub use pieces::BodyPieces;
 pub use pipe::BodyReader;
 pub(crate) use pipe::BodyWriter;
 pub use stream::{BodyProducer, BodyStream};

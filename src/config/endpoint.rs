@@ -1,7 +1,7 @@
 //! Addresses to listen on, and their text form.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -32,6 +32,18 @@ impl Endpoint {
 impl From<IpAddr> for Endpoint {
     fn from(ip: IpAddr) -> Self {
         Self::Address(ip)
+    }
+}
+
+impl From<Ipv4Addr> for Endpoint {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::Address(address.into())
+    }
+}
+
+impl From<Ipv6Addr> for Endpoint {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::Address(address.into())
     }
 }
 

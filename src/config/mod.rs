@@ -15,10 +15,19 @@ pub(crate) use networks::UNIX_PEER;
 
 /// The configuration of a [`Server`](crate::Server).
 ///
+/// Each field can be set, and the common ones have methods for it:
+///
 /// ```
-/// let mut config = tws::Config::default();
-/// config.port = 8080;
-/// config.limits.max_content_bytes = 64 * 1024;
+/// use std::net::Ipv4Addr;
+/// use std::time::Duration;
+/// use tws::Config;
+///
+/// let config = Config::default()
+///     .with_address(Ipv4Addr::UNSPECIFIED)
+///     .with_port(8080)
+///     .with_limits(|limits| limits.max_content_bytes = 64 * 1024)
+///     .with_timeouts(|timeouts| timeouts.drain = Duration::from_secs(5));
+/// assert_eq!(config.limits.max_content_bytes, 65_536);
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -68,6 +77,61 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+impl Config {
+    /// Listens on this address, or Unix socket, alone.
+    pub fn with_address(self, address: impl Into<Endpoint>) -> Self {
+        self.with_addresses([address.into()])
+    }
+
+    /// Listens on these addresses and Unix sockets.
+    pub fn with_addresses(mut self, addresses: impl IntoIterator<Item = Endpoint>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Sets the port of each address without a port of its own; 0 lets the system choose one.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Sets the number of event loops.
+    pub fn with_workers(mut self, workers: NonZeroUsize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Sets the number of threads that run blocking jobs: [`helpers`](Self::helpers).
+    pub fn with_helpers(mut self, helpers: NonZeroUsize) -> Self {
+        self.helpers = helpers;
+        self
+    }
+
+    /// Trusts the forwarded field of these proxies: [`trusted_proxies`](Self::trusted_proxies).
+    pub fn with_trusted_proxies(mut self, proxies: Networks) -> Self {
+        self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Sets the connections on which HTTP/2 is spoken.
+    pub fn with_http2(mut self, http2: Http2) -> Self {
+        self.http2 = http2;
+        self
+    }
+
+    /// Changes limits.
+    pub fn with_limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// Changes timeouts.
+    pub fn with_timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
+        change(&mut self.timeouts);
+        self
     }
 }
 

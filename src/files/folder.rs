@@ -70,7 +70,7 @@ impl Lookup<'_> {
             Ok(entries) => entries,
             Err(error) => return self.listing_error(&error),
         };
-        let order = SortOrder::from_query(self.request.query());
+        let order = SortOrder::from_query(self.request.query_str());
         let format = self.listing_format();
         let page = ListingPage {
             path: self.path().to_vec(),
@@ -143,7 +143,7 @@ impl Lookup<'_> {
         match negotiation::response_format(self.request.fields()) {
             ResponseFormat::Json => ListingFormat::Json,
             ResponseFormat::Html | ResponseFormat::Text => {
-                ListingFormat::from_query(self.request.query())
+                ListingFormat::from_query(self.request.query_str())
             }
         }
     }

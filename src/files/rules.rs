@@ -226,7 +226,7 @@ impl Rules {
             }
             // Before a fragment, which may contain a question mark too (RFC 3986 §3).
             let end = location.find('#').unwrap_or(location.len());
-            if let (Some(query), false) = (request.query(), location[..end].contains('?')) {
+            if let (Some(query), false) = (request.query_str(), location[..end].contains('?')) {
                 location.insert_str(end, &format!("?{query}"));
             }
             Some(self.add_headers(Response::redirect(rule.status, &location), path))

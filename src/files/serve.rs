@@ -401,7 +401,7 @@ fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
 /// exactly one slash, so it cannot name another server.
 fn redirect_to(path: &[u8], rules: &Rules, request: &Request<'_>) -> Response {
     let mut location = target::encode_path(path);
-    if let Some(query) = request.query() {
+    if let Some(query) = request.query_str() {
         location.push('?');
         location.push_str(query);
     }

@@ -1,13 +1,19 @@
 //! Handlers: they turn requests into responses. A handler does not know the connection: it can be
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
+mod error;
 mod outcome;
 pub(crate) mod router;
+mod stateful;
+mod test_client;
 
 use std::fmt;
 
+pub use error::{HandlerError, HandlerResult};
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
 pub(crate) use outcome::{JobLength, ResponderContext, Settled};
+pub use stateful::{Blocking, IntoHandler, blocking};
+pub use test_client::TestClient;
 
 use crate::http::{Rejection, Request, Response};
 
@@ -131,6 +137,11 @@ impl BoxHandler {
     /// Boxes a handler.
     pub fn new(handler: impl Handler + 'static) -> Self {
         Self(Box::new(handler))
+    }
+
+    /// Wraps the handler in a layer, as [`Router::layer`](crate::Router::layer) does.
+    pub fn layer<H: Handler + 'static>(self, wrap: impl FnOnce(Self) -> H) -> Self {
+        Self::new(wrap(self))
     }
 }
 

@@ -111,6 +111,17 @@ where
     }
 }
 
+/// The same for a function that makes a response on a helper thread.
+impl<T, E> From<Result<T, E>> for Response
+where
+    T: Into<Response>,
+    E: Into<Response>,
+{
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(Into::into, Into::into)
+    }
+}
+
 /// A job that waits for one disk, identified by its device number (`st_dev`), and for nothing else.
 ///
 /// Each disk has its own threads, so that a disk that hangs blocks no thread that others need, and

@@ -6,11 +6,13 @@
 //! Allow. A nested handler sees the path after its prefix.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ::http::{Method, StatusCode};
 
 use crate::explain_log::explain;
-use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::handler::stateful::IntoHandler;
+use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page, response};
 
 /// Chooses a handler by method and path.
@@ -21,7 +23,7 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 /// let router = Router::new()
 ///     .get("/", |_: &Request<'_>| Response::text("Homepage\n"))
 ///     .get("/hello/{name}", |request: &Request<'_>| {
-///         Response::text(format!("Hello {}\n", request.param("name").unwrap_or("you")))
+///         Response::text(format!("Hello {}\n", request.param_str("name").unwrap_or("you")))
 ///     });
 /// let response = router.handle(&Request::get("/hello/Ana")).wait();
 /// assert_eq!(response.status(), 200);
@@ -34,60 +36,100 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 /// HEAD is handled by the handler of GET, and OPTIONS by the router, unless they have handlers of their
 /// own. Another method gets a 405 with Allow, or a 501 if it is neither a standard method nor that of
 /// any route.
-#[derive(Default)]
-pub struct Router {
+///
+/// Handlers of a router with [state](Self::with_state) get it as their first parameter:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use tws::{Request, Response, Router};
+///
+/// #[derive(Default)]
+/// struct App {
+///     visits: AtomicU64,
+/// }
+///
+/// fn visit(app: &App, _: &Request<'_>) -> Response {
+///     Response::json(&app.visits.fetch_add(1, Ordering::Relaxed))
+/// }
+///
+/// let router = Router::with_state(App::default()).get("/", visit);
+/// # use tws::Handler;
+/// # assert_eq!(router.handle(&Request::get("/")).wait().into_content()?, b"0");
+/// # Ok::<_, std::io::Error>(())
+/// ```
+pub struct Router<S = ()> {
+    state: Arc<S>,
     paths: matchit::Router<usize>,
     /// `paths` maps to indexes of this table.
     routes: Vec<RouteEntry>,
-    fallback: Option<Box<dyn Handler>>,
+    fallback: Option<BoxHandler>,
 }
 
 /// A pattern with its handlers, one for each method.
 struct RouteEntry {
     pattern: String,
-    handlers: Vec<(Method, Box<dyn Handler>)>,
+    handlers: Vec<(Method, BoxHandler)>,
     nested: Option<Nested>,
 }
 
 /// The handler of all paths below a prefix of `segments` segments.
 struct Nested {
     segments: usize,
-    handler: Box<dyn Handler>,
+    handler: BoxHandler,
 }
 
 /// The parameter of a nested pattern that matches the path after the prefix. The name is not a valid
 /// identifier, so no program uses it.
 const NESTED_PATH_PARAM: &str = "<nested-path>";
 
+impl Default for Router {
+    fn default() -> Self {
+        Self::with_state(())
+    }
+}
+
 impl Router {
-    /// Creates a router without routes.
+    /// Creates a router without routes and without state.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl<S> Router<S> {
+    /// Creates a router without routes whose handlers get `&state`. State that other parts of the
+    /// program use too is an `Arc`. Routers that are nested have a state of their own.
+    pub fn with_state(state: S) -> Self {
+        Self {
+            state: Arc::new(state),
+            paths: matchit::Router::new(),
+            routes: Vec::new(),
+            fallback: None,
+        }
     }
 
     /// Adds a handler for GET, and for HEAD unless HEAD has a handler of its own. Panics as
     /// [`route`](Self::route) does.
-    pub fn get(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn get<K>(self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         self.route(Method::GET, pattern, handler)
     }
 
     /// Adds a handler for POST. Panics as [`route`](Self::route) does.
-    pub fn post(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn post<K>(self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         self.route(Method::POST, pattern, handler)
     }
 
     /// Adds a handler for PUT. Panics as [`route`](Self::route) does.
-    pub fn put(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn put<K>(self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         self.route(Method::PUT, pattern, handler)
     }
 
     /// Adds a handler for PATCH. Panics as [`route`](Self::route) does.
-    pub fn patch(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn patch<K>(self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         self.route(Method::PATCH, pattern, handler)
     }
 
     /// Adds a handler for DELETE. Panics as [`route`](Self::route) does.
-    pub fn delete(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn delete<K>(self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         self.route(Method::DELETE, pattern, handler)
     }
 
@@ -98,18 +140,24 @@ impl Router {
     /// If the pattern does not start with a slash or is ill-formed, if it conflicts with an earlier one
     /// (`/{id}` and `/{name}`), or if the route exists already. These are errors of the program, which
     /// are best found when it starts.
-    pub fn route(mut self, method: Method, pattern: &str, handler: impl Handler + 'static) -> Self {
+    pub fn route<K>(
+        mut self,
+        method: Method,
+        pattern: &str,
+        handler: impl IntoHandler<S, K>,
+    ) -> Self {
         assert!(
             pattern.starts_with('/'),
             "route {pattern:?}: a pattern must start with a slash"
         );
+        let handler = handler.into_handler(&self.state);
         let route = self.route_of(pattern);
         let known = route.handlers.iter().any(|(known, _)| *known == method);
         assert!(
             !known && route.nested.is_none(),
             "route {pattern:?}: {method} already has a handler"
         );
-        route.handlers.push((method, Box::new(handler)));
+        route.handlers.push((method, handler));
         self
     }
 
@@ -120,7 +168,7 @@ impl Router {
     /// use tws::{Handler, Request, Response, Router};
     ///
     /// let users = Router::new().get("/users/{id}", |request: &Request<'_>| {
-    ///     let param = |name| request.param(name).unwrap_or("-");
+    ///     let param = |name| request.param_str(name).unwrap_or("-");
     ///     Response::text(format!("{} of {}\n", param("id"), param("shop")))
     /// });
     /// let router = Router::new().nest("/{shop}/api", users);
@@ -137,7 +185,7 @@ impl Router {
     ///
     /// As [`route`](Self::route) does, and if the prefix ends with a slash or has a parameter that
     /// matches several segments.
-    pub fn nest(mut self, prefix: &str, handler: impl Handler + 'static) -> Self {
+    pub fn nest<K>(mut self, prefix: &str, handler: impl IntoHandler<S, K>) -> Self {
         assert!(
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "prefix {prefix:?}: a prefix must start with a slash and not end with one"
@@ -153,16 +201,49 @@ impl Router {
             handlers: Vec::new(),
             nested: Some(Nested {
                 segments: prefix.split('/').count() - 1,
-                handler: Box::new(handler),
+                handler: handler.into_handler(&self.state),
             }),
         });
         self
     }
 
     /// Sets the handler of all paths that no route matches. Without a fallback the response is 404.
-    pub fn fallback(mut self, handler: impl Handler + 'static) -> Self {
-        self.fallback = Some(Box::new(handler));
+    pub fn fallback<K>(mut self, handler: impl IntoHandler<S, K>) -> Self {
+        self.fallback = Some(handler.into_handler(&self.state));
         self
+    }
+
+    /// Wraps the router in a layer: a function from a handler to a handler. The layer gets all requests, those
+    /// without a route too, and the last layer is the outermost.
+    ///
+    /// [`around`](crate::around) makes a layer from a closure, and the constructor of each middleware is
+    /// one. Routes are complete when a layer is added, so that none escapes it; other routes belong to
+    /// another router, in which this one is [nested](Self::nest) or the [fallback](Self::fallback).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tws::{RateLimit, Request, Response, Router, SlowLog, around};
+    ///
+    /// # fn main() -> Result<(), String> {
+    /// let rate = "10:20".parse()?;
+    /// let app = Router::new()
+    ///     .get("/", |_: &Request<'_>| Response::text("hello\n"))
+    ///     .layer(around(|request, next| {
+    ///         next.run(request).map(|response| response.with_header("X-Frame-Options", "DENY"))
+    ///     }))
+    ///     .layer(move |app| RateLimit::new(app).per_client(rate))
+    ///     .layer(|app| SlowLog::new(app, Duration::from_millis(100)));
+    /// # use tws::Handler;
+    /// # let response = app.handle(&Request::get("/none")).wait();
+    /// # assert_eq!(response.headers()["X-Frame-Options"], "DENY");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer<H: Handler + 'static>(self, wrap: impl FnOnce(BoxHandler) -> H) -> BoxHandler
+    where
+        S: Send + Sync + 'static,
+    {
+        BoxHandler::new(self).layer(wrap)
     }
 
     fn route_of(&mut self, pattern: &str) -> &mut RouteEntry {
@@ -197,7 +278,7 @@ impl Router {
                 let inside = request
                     .with_params(params)
                     .nested_below(nested.prefix_len(path));
-                return Ok((&*nested.handler, Cow::Owned(inside)));
+                return Ok((&nested.handler, Cow::Owned(inside)));
             }
             return match route.handler(request.method()) {
                 Some(handler) if params.is_empty() => Ok((handler, Cow::Borrowed(request))),
@@ -206,7 +287,7 @@ impl Router {
             };
         }
         match (&self.fallback, path) {
-            (Some(fallback), _) => Ok((&**fallback, Cow::Borrowed(request))),
+            (Some(fallback), _) => Ok((fallback, Cow::Borrowed(request))),
             // The asterisk and authority forms address the server as a whole (RFC 9112 §3.2).
             (None, b"*" | b"") => Err(NoHandler::Methods(&self.routes)),
             (None, _) => Err(NoHandler::NotFound),
@@ -282,7 +363,7 @@ impl RouteEntry {
     fn handler(&self, method: &Method) -> Option<&dyn Handler> {
         let of = |wanted: &Method| {
             let found = self.handlers.iter().find(|(method, _)| method == wanted);
-            found.map(|(_, handler)| &**handler)
+            found.map(|(_, handler)| handler as &dyn Handler)
         };
         // RFC 9110 §9.3.2: HEAD is GET without the content, which the connection omits.
         of(method).or_else(|| match *method {
@@ -313,7 +394,7 @@ fn owned(params: &matchit::Params<'_, '_>) -> Params {
     own.map(pair).collect()
 }
 
-impl Handler for Router {
+impl<S: Send + Sync> Handler for Router<S> {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.find(request) {
             Ok((handler, request)) => handler.handle(&request),

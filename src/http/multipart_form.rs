@@ -3,10 +3,16 @@
 //!
 //! The maintained crate for this format, multer, reads from asynchronous streams only.
 
-use std::io::{self, Read};
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Read, Write};
 
+use ::http::StatusCode;
 use memchr::memmem;
 use percent_encoding::percent_decode;
+
+use super::{Request, Response};
+use crate::body::BodyReader;
 
 /// The size of the read buffer; a part's head must fit into it.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -21,9 +27,48 @@ const MAX_PART_FIELDS: usize = 16;
 /// client does.
 const MAX_PADDING_BYTES: usize = 1024;
 
-/// A parser of a form. Its buffer holds at most [`BUFFER_BYTES`].
+/// A form with files, `multipart/form-data` (RFC 7578), read part by part: see
+/// [`Request::form_data`](crate::Request::form_data).
+///
+/// It uses 64 KiB of memory, however large the form is. The head of a part is limited to 16 KiB. The
+/// number of parts is limited by the length of the body alone.
+///
+/// ```
+/// use std::io::Write;
+/// use tws::{FormError, HandlerResult, Request, Response, Router, blocking};
+///
+/// const MAX_TITLE_BYTES: u64 = 1000;
+/// const MAX_FILE_BYTES: u64 = 100 << 20;
+///
+/// fn upload(request: &Request<'_>) -> HandlerResult {
+///     let mut form = request.form_data()?;
+///     let mut summary = String::new();
+///     while let Some(mut part) = form.next_part()? {
+///         match part.name() {
+///             Some("title") => summary += &part.text(MAX_TITLE_BYTES)?,
+///             Some("file") => {
+///                 // An error here is one of the disk; one of the client has another type.
+///                 let mut file = tempfile::tempfile()?;
+///                 let bytes = part.copy_to(&mut file, MAX_FILE_BYTES)?;
+///                 summary += &format!(": {bytes} bytes");
+///             }
+///             _ => {}
+///         }
+///     }
+///     Ok(Response::text(summary))
+/// }
+///
+/// let router = Router::new().post("/", blocking(upload).streaming(200 << 20));
+/// # use tws::Handler;
+/// # let form = "--B\r\nContent-Disposition: form-data; name=title\r\n\r\nHi\r\n--B\r\n\
+/// #     Content-Disposition: form-data; name=file; filename=x\r\n\r\nfour\r\n--B--\r\n";
+/// # let request = Request::post("/", form).with_header("Content-Type", "multipart/form-data; boundary=B");
+/// # let response = router.handle(&request).wait();
+/// # assert_eq!(response.into_content()?, b"Hi: 4 bytes");
+/// # Ok::<_, std::io::Error>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct FormData<R> {
+pub struct FormData<R> {
     source: R,
     buffer: Vec<u8>,
     start: usize,
@@ -46,18 +91,179 @@ enum FormPosition {
 /// The header of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartHead {
+    /// The name of the form's field, if it is UTF-8, as RFC 7578 §5.1 requires by default.
+    pub(crate) name: Option<String>,
+    /// The media type as it was sent, if it is UTF-8.
+    pub(crate) media_type: Option<String>,
     /// The file name as it was sent, possibly with a path and in any encoding. `None` if the part is
     /// not a file.
     pub(crate) filename: Option<Vec<u8>>,
 }
 
-/// The reason why a form cannot be parsed further.
+/// The reason why a form, or a part of it, cannot be read or stored. [`Write`](Self::Write) is an error of
+/// the server; the others are the client's.
 #[derive(Debug)]
-pub(crate) enum FormError {
-    /// Reading failed.
+#[non_exhaustive]
+pub enum FormError {
+    /// The content has another media type: 415.
+    MediaType,
+    /// The rest of the body was not received, because the client has disconnected, for example: 400.
     Read(io::Error),
-    /// The form is ill-formed; the text says why.
+    /// The form is ill-formed: 400. The text says why.
     Malformed(&'static str),
+    /// A part is larger than the handler permits: 413.
+    TooLarge {
+        /// The limit, in bytes.
+        max_bytes: u64,
+    },
+    /// Writing a part failed, because the disk is full, for example: 507, or 500 for another reason. The
+    /// response does not state it; it is logged.
+    Write(io::Error),
+}
+
+impl FormError {
+    /// Returns the status of the response.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Read(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Write(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    StatusCode::INSUFFICIENT_STORAGE
+                }
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        }
+    }
+}
+
+impl fmt::Display for FormError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MediaType => f.write_str("content: must be of type multipart/form-data"),
+            Self::Read(error) => write!(f, "form: cannot be read: {error}"),
+            Self::Malformed(reason) => write!(f, "form: {reason}"),
+            Self::TooLarge { max_bytes } => {
+                write!(f, "form: a part is larger than {max_bytes} bytes")
+            }
+            Self::Write(error) => write!(f, "form: a part cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FormError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read(error) | Self::Write(error) => Some(error),
+            Self::MediaType | Self::Malformed(_) | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+impl From<FormError> for Response {
+    fn from(error: FormError) -> Self {
+        let status = error.status();
+        if status.is_server_error() {
+            log::error!("{error}");
+            return status.into();
+        }
+        Self::text(format!("{status}: {error}\n")).with_status(status)
+    }
+}
+
+/// A part of a form: a field or a file, whose content is read with one of the methods, or skipped.
+#[derive(Debug)]
+pub struct FormPart<'f, R> {
+    form: &'f mut FormData<R>,
+    head: PartHead,
+}
+
+impl<R: Read> FormPart<'_, R> {
+    /// Returns the name of the form's field; `None` if there is none or it is not UTF-8.
+    pub fn name(&self) -> Option<&str> {
+        self.head.name.as_deref()
+    }
+
+    /// Returns the file name as the client sent it; `None` if the part is not a file. It is untrusted: it
+    /// may contain slashes, be `..`, or be that of a file of the server. Bytes that are not UTF-8 are
+    /// U+FFFD.
+    pub fn filename(&self) -> Option<Cow<'_, str>> {
+        self.filename_bytes().map(String::from_utf8_lossy)
+    }
+
+    /// Returns the file name as bytes, as [`filename`](Self::filename) does.
+    pub fn filename_bytes(&self) -> Option<&[u8]> {
+        self.head.filename.as_deref()
+    }
+
+    /// Returns the media type that the client states. It is untrusted.
+    pub fn media_type(&self) -> Option<&str> {
+        self.head.media_type.as_deref()
+    }
+
+    /// Returns the next bytes of the content, at most 64 KiB; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`FormError::Read`] or [`FormError::Malformed`].
+    pub fn next_piece(&mut self) -> Result<Option<&[u8]>, FormError> {
+        self.form.next_piece()
+    }
+
+    /// Writes the rest of the content, at most `max_bytes`, to a file for example. Returns its length.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_piece`](Self::next_piece), [`FormError::TooLarge`], or [`FormError::Write`] if `out`
+    /// fails. A part of the content may have been written then.
+    pub fn copy_to(&mut self, out: &mut impl Write, max_bytes: u64) -> Result<u64, FormError> {
+        let mut len = 0;
+        while let Some(piece) = self.form.next_piece()? {
+            len += piece.len() as u64;
+            if len > max_bytes {
+                return Err(FormError::TooLarge { max_bytes });
+            }
+            out.write_all(piece).map_err(FormError::Write)?;
+        }
+        Ok(len)
+    }
+
+    /// Returns the rest of the content, at most `max_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_piece`](Self::next_piece), or [`FormError::TooLarge`].
+    pub fn bytes(&mut self, max_bytes: u64) -> Result<Vec<u8>, FormError> {
+        let mut content = Vec::new();
+        self.copy_to(&mut content, max_bytes)?;
+        Ok(content)
+    }
+
+    /// Returns the rest of the content as text, at most `max_bytes` of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`bytes`](Self::bytes), or [`FormError::Malformed`] if it is not UTF-8.
+    pub fn text(&mut self, max_bytes: u64) -> Result<String, FormError> {
+        let not_utf8 = |_| FormError::Malformed("a field is not UTF-8");
+        String::from_utf8(self.bytes(max_bytes)?).map_err(not_utf8)
+    }
+}
+
+impl Request<'_> {
+    /// Returns the content, a form with files, as its parts. Content that is streamed
+    /// ([`Blocking::streaming`](crate::Blocking::streaming)) is read while it arrives, which blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`FormError::MediaType`] if the content is not `multipart/form-data`, [`FormError::Malformed`] if its
+    /// boundary is missing or invalid.
+    pub fn form_data(&self) -> Result<FormData<BodyReader>, FormError> {
+        let content_type = self.fields().first("content-type").unwrap_or_default();
+        let boundary = boundary(content_type).ok_or(FormError::MediaType)??;
+        Ok(FormData::new(self.reader(), &boundary))
+    }
 }
 
 /// Returns the boundary of a form from its Content-Type; `None` if the media type is another one.
@@ -97,8 +303,18 @@ impl<R: Read> FormData<R> {
         }
     }
 
+    /// Skips the rest of this part and returns the next; `None` at the end of the form.
+    ///
+    /// # Errors
+    ///
+    /// [`FormError::Read`] or [`FormError::Malformed`].
+    pub fn next_part(&mut self) -> Result<Option<FormPart<'_, R>>, FormError> {
+        let head = self.next_head()?;
+        Ok(head.map(|head| FormPart { form: self, head }))
+    }
+
     /// Skips the rest of this part and parses the head of the next; `None` at the end of the form.
-    pub(crate) fn next_part(&mut self) -> Result<Option<PartHead>, FormError> {
+    pub(crate) fn next_head(&mut self) -> Result<Option<PartHead>, FormError> {
         while self.next_piece()?.is_some() {}
         if self.position == FormPosition::End {
             return Ok(None);
@@ -209,6 +425,7 @@ impl PartHead {
             _ => return Err(MALFORMED),
         };
         let mut head = None;
+        let mut media_type = None;
         for field in fields {
             let named = |name| field.name.eq_ignore_ascii_case(name);
             if named("content-disposition") {
@@ -216,6 +433,9 @@ impl PartHead {
                 if head.replace(disposition).is_some() {
                     return Err(MALFORMED);
                 }
+            }
+            if named("content-type") {
+                media_type = std::str::from_utf8(field.value).ok().map(str::to_owned);
             }
             // Deprecated (RFC 7578 §4.7). Storing the coded bytes would store a different file.
             let identity = [&b"7bit"[..], b"8bit", b"binary"];
@@ -226,7 +446,10 @@ impl PartHead {
                 ));
             }
         }
-        Ok(head.unwrap_or_default())
+        Ok(Self {
+            media_type,
+            ..head.unwrap_or_default()
+        })
     }
 
     /// Parses a Content-Disposition. Forms should not have `filename*` (RFC 7578 §4.2), but .NET,
@@ -240,7 +463,11 @@ impl PartHead {
         }
         let filename = parameter(rest, b"filename")?.map(|text| decode_filename(&text));
         let extended = parameter(rest, b"filename*")?.and_then(|value| decode_extended(&value));
+        // Browsers escape field names as they do file names.
+        let name = parameter(rest, b"name")?.map(|text| decode_filename(&text));
         Ok(Self {
+            name: name.and_then(|name| String::from_utf8(name).ok()),
+            media_type: None,
             filename: extended.or(filename),
         })
     }

@@ -1,9 +1,10 @@
 //! A request as handlers receive it: borrowed from the connection's buffer, without copies.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
@@ -43,8 +44,12 @@ pub struct Request<'a> {
     stream: Option<PipeReaderHandle>,
     client: ClientInfo,
     params: Vec<(String, String)>,
+    extensions: Extensions,
     admission: Admission<'a>,
 }
+
+/// Values that middlewares attach to a request, the newest last. Few are, so they are searched in turn.
+pub(crate) type Extensions = Vec<Arc<dyn Any + Send + Sync>>;
 
 /// Whether [`Handler::admit`](crate::Handler::admit) was called for a request before, so that a
 /// middleware does not count the request twice. The copies that a router passes on share it with the
@@ -103,6 +108,7 @@ impl<'a> Request<'a> {
             stream: None,
             client,
             params: Vec::new(),
+            extensions: Vec::new(),
             admission: Admission::default(),
         }
     }
@@ -147,7 +153,6 @@ impl<'a> Request<'a> {
 
     /// Returns whether there is content, or was a question about it: that of a chunked request may turn
     /// out to be empty.
-    #[cfg(feature = "auth")]
     pub(crate) fn may_have_content(&self) -> bool {
         self.was_admitted() || self.is_streamed() || !self.content.is_empty()
     }
@@ -219,28 +224,15 @@ impl<'a> Request<'a> {
         target::encode_path(self.prefix_bytes())
     }
 
-    /// Returns the query as it was received, without the question mark.
-    pub fn query(&self) -> Option<&str> {
+    /// Returns the query as it was received, without the question mark. [`query`](Self::query) returns it
+    /// as a value.
+    pub fn query_str(&self) -> Option<&str> {
         target::split_query(&self.target).1
     }
 
-    /// Returns the first value of a query parameter `name=value`, decoded as
-    /// `application/x-www-form-urlencoded`: `+` is a space, and bytes that are not UTF-8 become
-    /// U+FFFD.
-    pub fn query_param(&self, name: &str) -> Option<String> {
-        let decode = |text: &str| {
-            let spaced = text.replace('+', " ");
-            let bytes = percent_encoding::percent_decode_str(&spaced);
-            bytes.decode_utf8_lossy().into_owned()
-        };
-        self.query()?.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key) == name).then(|| decode(value))
-        })
-    }
-
-    /// Returns the decoded text that the route parameter `{name}` matched.
-    pub fn param(&self, name: &str) -> Option<&str> {
+    /// Returns the decoded text that the route parameter `{name}` matched. [`param`](Self::param) returns
+    /// it as a value.
+    pub fn param_str(&self, name: &str) -> Option<&str> {
         let found = self.params.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
@@ -314,6 +306,12 @@ impl<'a> Request<'a> {
         self.client.scheme == Scheme::Https
     }
 
+    /// Returns the newest attached value of this type.
+    pub(crate) fn attached<T: Any>(&self) -> Option<&T> {
+        let mut newest_first = self.extensions.iter().rev();
+        newest_first.find_map(|value| value.downcast_ref())
+    }
+
     /// Returns a copy that borrows nothing, for a job that outlives the call of the handler.
     pub fn into_owned(self) -> Request<'static> {
         Request {
@@ -328,6 +326,7 @@ impl<'a> Request<'a> {
             stream: self.stream,
             client: self.client,
             params: self.params,
+            extensions: self.extensions,
             admission: self.admission.to_own(),
         }
     }
@@ -336,6 +335,28 @@ impl<'a> Request<'a> {
     /// same name from enclosing routes.
     pub(crate) fn with_params(&self, mut params: Vec<(String, String)>) -> Request<'_> {
         params.extend_from_slice(&self.params);
+        Request {
+            params,
+            ..self.reborrow()
+        }
+    }
+
+    /// Returns the head of the request.
+    pub(crate) fn without_content(&self) -> Request<'_> {
+        let mut head = self.with_params(Vec::new());
+        head.content = Cow::Borrowed(&[]);
+        head
+    }
+
+    /// Returns the request with more extensions.
+    pub(crate) fn with_extensions(&self, more: Extensions) -> Request<'_> {
+        let mut copy = self.with_params(Vec::new());
+        copy.extensions.extend(more);
+        copy
+    }
+
+    /// Returns a copy without route parameters that shares the admission and borrows the rest.
+    fn reborrow(&self) -> Request<'_> {
         Request {
             method: self.method.clone(),
             version: self.version,
@@ -347,7 +368,8 @@ impl<'a> Request<'a> {
             content: Cow::Borrowed(&self.content),
             stream: self.stream.clone(),
             client: self.client,
-            params,
+            params: Vec::new(),
+            extensions: self.extensions.clone(),
             admission: Admission::Shared(self.admission.flag()),
         }
     }
@@ -393,6 +415,7 @@ impl Request<'static> {
             stream: None,
             client: ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
+            extensions: Vec::new(),
             admission: Admission::default(),
         })
     }
@@ -413,6 +436,18 @@ impl Request<'static> {
         self.fields
             .push("Content-Length", content.len().to_string().as_bytes());
         self.content = Cow::Owned(content);
+        self
+    }
+
+    /// Sets the value of a route parameter, for a handler that is called without a router.
+    pub fn with_param(mut self, name: &str, value: &str) -> Self {
+        self.params.insert(0, (name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Attaches a value, as [`Next::with`](crate::Next::with) does.
+    pub fn with_extension(mut self, value: impl Any + Send + Sync) -> Self {
+        self.extensions.push(Arc::new(value));
         self
     }
 
@@ -489,16 +524,6 @@ mod tests {
         assert_eq!(absolute.host(), Some("a.test"));
         let origin = Request::get("/x?u=http://a/").with_header("Host", "d");
         assert_eq!(origin.host(), Some("d"));
-    }
-
-    #[test]
-    fn query_parameters_are_decoded_as_urlencoded_forms() {
-        let request = Request::get("/users?after=%31+0&empty&after=2&x=%FF");
-        assert_eq!(request.query(), Some("after=%31+0&empty&after=2&x=%FF"));
-        assert_eq!(request.query_param("after").as_deref(), Some("1 0"));
-        assert_eq!(request.query_param("empty").as_deref(), Some(""));
-        assert_eq!(request.query_param("x").as_deref(), Some("\u{FFFD}"));
-        assert_eq!(request.query_param("limit"), None);
     }
 
     #[test]

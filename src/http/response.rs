@@ -7,14 +7,15 @@ use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use ::http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER,
-    TRANSFER_ENCODING, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION,
+    RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
+use cookie::Cookie;
 
-use super::Rejection;
-use crate::body::Body;
+use super::{Rejection, disposition};
+use crate::body::{Body, BodyPieces};
 use crate::explain_log::Escaped;
 
 /// An HTTP response: status, header fields and [`Body`].
@@ -282,6 +283,24 @@ impl Response {
         Self::new(status).with_header(LOCATION, location)
     }
 
+    /// Creates a 303 See Other: the result of a POST is at `location`, which the client gets with GET.
+    ///
+    /// As with every redirect here, `location` is a URL that is percent-encoded already. One that comes from a
+    /// client must be checked: with `https://…` or `//…` it leads to another site.
+    pub fn see_other(location: &str) -> Self {
+        Self::redirect(StatusCode::SEE_OTHER, location)
+    }
+
+    /// Creates a 307 Temporary Redirect, which keeps the method and the content.
+    pub fn temporary_redirect(location: &str) -> Self {
+        Self::redirect(StatusCode::TEMPORARY_REDIRECT, location)
+    }
+
+    /// Creates a 308 Permanent Redirect, which keeps the method and the content. Clients may remember it.
+    pub fn permanent_redirect(location: &str) -> Self {
+        Self::redirect(StatusCode::PERMANENT_REDIRECT, location)
+    }
+
     fn with_media_type(media_type: &'static str, content: impl Into<Bytes>) -> Self {
         let mut response = Self::new(StatusCode::OK).with_body(Body::Bytes(content.into()));
         let fields = response.headers_mut();
@@ -325,6 +344,67 @@ impl Response {
             }
             _ => Self::fault("response: invalid header field name or value"),
         }
+    }
+
+    /// Appends a header field and keeps others of that name. An invalid one is an error as with
+    /// [`with_header`](Self::with_header).
+    pub fn append_header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match (name.try_into(), value.try_into()) {
+            (Ok(name), Ok(value)) => {
+                self.headers_mut().append(name, value);
+                self
+            }
+            _ => Self::fault("response: invalid header field name or value"),
+        }
+    }
+
+    /// Adds a Set-Cookie field (RFC 6265 §4.1), beside those of other cookies. Name and value are
+    /// percent-encoded where necessary; [`Request::cookie`](super::Request::cookie) decodes them. A path or
+    /// domain that contains `;` is an error as with [`with_header`](Self::with_header).
+    ///
+    /// To remove a cookie, call [`Cookie::make_removal`](cookie::Cookie::make_removal) first, with the path
+    /// and the domain that it was set with.
+    ///
+    /// ```
+    /// use tws::cookie::{Cookie, SameSite};
+    /// use tws::{HeaderValue, Response};
+    ///
+    /// let session = Cookie::build(("session", "7d1f"))
+    ///     .path("/")
+    ///     .http_only(true)
+    ///     .secure(true)
+    ///     .same_site(SameSite::Lax);
+    /// let response = Response::text("signed in\n").with_cookie(session).with_cookie(("theme", "dark"));
+    /// let values: Vec<&HeaderValue> = response.headers().get_all("Set-Cookie").iter().collect();
+    /// assert_eq!(values, ["session=7d1f; HttpOnly; SameSite=Lax; Secure; Path=/", "theme=dark"]);
+    /// ```
+    pub fn with_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Self {
+        let cookie = cookie.into();
+        let attributes = cookie.path().into_iter().chain(cookie.domain());
+        if attributes.into_iter().any(|text| text.contains(';')) {
+            return Self::fault("response: the path or domain of a cookie contains a semicolon");
+        }
+        self.append_header(SET_COOKIE, cookie.encoded().to_string())
+    }
+
+    /// Offers the content as a file of this name (Content-Disposition, RFC 6266). Any name is safe: folders
+    /// and control characters are removed.
+    ///
+    /// ```
+    /// use tws::Response;
+    ///
+    /// let response = Response::text("a;b\n").with_attachment_name("año/2026.csv");
+    /// assert_eq!(
+    ///     response.headers()["Content-Disposition"],
+    ///     "attachment; filename=\"2026.csv\""
+    /// );
+    /// ```
+    pub fn with_attachment_name(self, name: &str) -> Self {
+        self.with_header(CONTENT_DISPOSITION, disposition::attachment(name))
     }
 
     /// Sets the body. The Content-Type is not changed.
@@ -485,6 +565,33 @@ impl Response {
         }
     }
 
+    /// Returns the whole content as text, as [`into_content`](Self::into_content) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_content`](Self::into_content), and `InvalidData` if the content is not UTF-8.
+    pub fn into_text(self) -> io::Result<String> {
+        let content = self.into_content()?;
+        String::from_utf8(content)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Returns the whole content, a JSON text, as a value, as [`into_content`](Self::into_content) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_content`](Self::into_content), and `InvalidData` or `UnexpectedEof` if the content is not
+    /// such a value.
+    pub fn into_json<T: serde::de::DeserializeOwned>(self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.into_content()?)?)
+    }
+
+    /// Returns the pieces of the content, each as soon as it is produced. For tests and other callers that
+    /// may wait.
+    pub fn into_pieces(self) -> BodyPieces {
+        self.body.into()
+    }
+
     /// Drops the content of a response whose status permits none: 204, 205 and 304 (RFC 9110 §15.3.5,
     /// §15.3.6, §15.4.5). The client would take it for the start of the next response.
     pub(crate) fn drop_forbidden_content(&mut self) {
@@ -594,6 +701,44 @@ mod tests {
         let response = Response::text("x").with_header("X-Name", "a\r\nSet-Cookie: b");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!response.headers().contains_key("X-Name"));
+    }
+
+    #[test]
+    fn cookie_cannot_inject_attributes() {
+        let set = |cookie: Cookie<'static>| Response::text("x").with_cookie(cookie);
+        let response = set(Cookie::new("a;b", "x; Domain=evil.test\r\nX: y"));
+        assert_eq!(
+            response.headers()[SET_COOKIE],
+            "a%3Bb=x%3B%20Domain%3Devil.test%0D%0AX%3A%20y"
+        );
+        for cookie in [
+            Cookie::build(("a", "b")).path("/; Domain=evil.test"),
+            Cookie::build(("a", "b")).domain("a.test; Path=/"),
+            Cookie::build(("a", "b")).path("/\r\nX: y"),
+        ] {
+            let response = set(cookie.build());
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+
+    #[test]
+    fn appended_header_is_beside_shared_fields() {
+        let mut shared = HeaderMap::new();
+        shared.insert("x-one", HeaderValue::from_static("1"));
+        let response = Response::prepared(StatusCode::OK, &PreparedFields::new(shared))
+            .with_header("x-two", "2")
+            .append_header("x-two", "3")
+            .append_header("x-one", "4");
+        let mut wire = Vec::new();
+        response.render_fields(&mut wire);
+        let mut lines: Vec<_> = std::str::from_utf8(&wire)
+            .expect("text")
+            .split("\r\n")
+            .collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["", "X-One: 1", "X-One: 4", "X-Two: 2", "X-Two: 3"]);
+        let invalid = Response::text("x").append_header("X", "a\r\nb");
+        assert_eq!(invalid.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 
     #[test]

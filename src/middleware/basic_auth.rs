@@ -63,6 +63,20 @@ impl PasswordRules {
     }
 }
 
+/// The user whose credentials [`BasicAuth`] has verified. The handler inside it gets this from
+/// [`Request::extension`], but not in [`Handler::admit`] while the credentials are not verified yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthenticatedUser {
+    name: Box<str>,
+}
+
+impl AuthenticatedUser {
+    /// Returns the name of the user.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 const CHALLENGE: &str = "Basic realm=\"tws\", charset=\"UTF-8\"";
 
 /// The limit of a body that the handler rejects, while the client is not authenticated yet, in bytes.
@@ -267,7 +281,11 @@ impl Handler for BasicAuth {
         // Without effect on what counts requests: the handler is asked again when the password is
         // verified.
         let question = request.clone().admitted();
-        match (claim, self.inner.admit(&question)) {
+        let policy = match &claim {
+            Claim::Verified(user) => self.inner.admit(&by_user(&question, user)),
+            _ => self.inner.admit(&question),
+        };
+        match (claim, policy) {
             (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
                 max: MAX_UNWANTED_BYTES,
             },
@@ -282,7 +300,8 @@ impl Handler for BasicAuth {
         match self.claim(request) {
             Claim::Verified(user) => {
                 request.forget_admission();
-                self.inner.reject(request, rejection).with_user(&user)
+                let request = by_user(request, &user);
+                self.inner.reject(&request, rejection).with_user(&user)
             }
             Claim::Public(_) => self.inner.reject(request, rejection),
             // An unauthenticated client learns nothing about the handler.
@@ -298,11 +317,18 @@ impl Handler for BasicAuth {
 fn call_inner(inner: &dyn Handler, request: &Request<'_>, user: String) -> Outcome {
     let may_have_content = request.may_have_content();
     request.forget_admission();
-    if may_have_content && let BodyPolicy::Reject(response) = inner.admit(request) {
+    let request = by_user(request, &user);
+    if may_have_content && let BodyPolicy::Reject(response) = inner.admit(&request) {
         return response.closing().with_user(&user).into();
     }
-    let outcome = inner.handle(request);
+    let outcome = inner.handle(&request);
     outcome.map(move |response| response.with_user(&user))
+}
+
+/// Returns the request with its user attached.
+fn by_user<'r>(request: &'r Request<'_>, user: &str) -> Request<'r> {
+    let user = AuthenticatedUser { name: user.into() };
+    request.with_extensions(vec![Arc::new(user)])
 }
 
 fn client_key(request: &Request<'_>) -> Option<ClientKey> {

@@ -1,5 +1,10 @@
 //! Middlewares: handlers that wrap another handler. Each is created with the handler that it wraps and
-//! implements all methods of [`Handler`](crate::Handler), those about bodies too.
+//! implements all methods of [`Handler`](crate::Handler), those about bodies too. A function that wraps a
+//! handler is a layer of [`Router::layer`](crate::Router::layer).
+//!
+//! [`around`] makes a layer from a closure. The built-in ones are types of their own, because each treats
+//! the three methods differently: a limit counts a request in the first one that is called, CORS answers
+//! preflights before the content of a request is judged, and verified passwords are asked for again.
 //!
 //! The program chooses the order. [`Cors`] belongs outside `BasicAuth`, because browsers send
 //! preflights without credentials. [`RateLimit`] belongs outside both: every request counts, preflights
@@ -7,6 +12,7 @@
 //! page that sent it can read the response.
 
 mod allowed_hosts;
+mod around;
 #[cfg(feature = "auth")]
 mod basic_auth;
 mod cors;
@@ -20,8 +26,9 @@ mod slow_log;
 mod test_clock;
 
 pub use allowed_hosts::AllowedHosts;
+pub use around::{Around, Next, around};
 #[cfg(feature = "auth")]
-pub use basic_auth::BasicAuth;
+pub use basic_auth::{AuthenticatedUser, BasicAuth};
 pub use cors::Cors;
 #[cfg(feature = "auth")]
 pub use credentials::Credentials;

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn milliseconds(request: &Request<'_>) -> u64 {
-        let query = request.query().expect("a query");
+        let query = request.query_str().expect("a query");
         query.parse().expect("a number")
     }
 

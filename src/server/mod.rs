@@ -1,5 +1,6 @@
 //! A server: bind, serve, reload, drain, end.
 
+mod ctrl_c;
 mod handle;
 mod setting_check;
 mod threads;
@@ -26,6 +27,7 @@ use crate::net::event_loop::handle::{LoopHandle, LoopParts};
 use crate::net::transport::listener::{Listener, ListenerAddress, V6};
 use crate::net::worker::Worker;
 use crate::net::worker::message::WorkerMessage;
+use crate::panics::drop_caught;
 use crate::sync::{Condvar, Mutex};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
@@ -215,6 +217,8 @@ impl Server {
                 let worker = Worker::new(parts, &self.config, handler, self.pools.clone(), log);
                 threads.start_worker(move || worker.run())?;
             }
+            // A reload may already have replaced it in all workers.
+            drop_caught(handler, "start: the handler");
         }
         let handshakers = if self.policy.is_empty() { 0 } else { workers };
         let parts = loop_parts(handshakers)?;

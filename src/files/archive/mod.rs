@@ -47,7 +47,7 @@ impl SiteFiles {
             && rules.scope == ServeScope::Tree
             && !rules.routes.contains_key(path);
         if is_folder {
-            ArchiveQuery::parse(request.query())
+            ArchiveQuery::parse(request.query_str())
         } else {
             ArchiveQuery::None
         }

@@ -73,7 +73,7 @@ fn destination(request: &Request<'_>) -> Result<Vec<u8>, ExplainedError> {
     };
     let parsed = Request::parse(Method::GET, path);
     let parsed = parsed.map_err(|_| bad("the path in the Destination is malformed"))?;
-    if parsed.query().is_some() {
+    if parsed.query_str().is_some() {
         return Err(bad(
             "the Destination has a query; encode a question mark as %3F",
         ));

@@ -267,7 +267,7 @@ impl<'a> UploadRequest<'a> {
         let folder = self.lookup.snapshot.root.folder(parent)?;
         let mut report = UploadReport::default();
         loop {
-            let filename = match form.next_part() {
+            let filename = match form.next_head() {
                 Ok(Some(part)) => part.filename,
                 Ok(None) => break,
                 Err(error) => {

@@ -8,12 +8,12 @@ struct Named(&'static str);
 
 impl Handler for Named {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let param = |name| request.param(name).unwrap_or("");
+        let param = |name| request.param_str(name).unwrap_or("");
         Response::text(format!("{} {}{}", self.0, param("name"), param("rest"))).into()
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let name = request.param("name").unwrap_or("");
+        let name = request.param_str("name").unwrap_or("");
         Response::text(format!("rejected by {} {name}", self.0)).with_status(rejection.status())
     }
 }
@@ -151,7 +151,7 @@ fn patterns_match_segments_and_rests() {
 fn shown(request: &Request<'_>) -> Response {
     let seen = String::from_utf8_lossy(request.path_bytes());
     let whole = String::from_utf8_lossy(request.full_path_bytes());
-    let param = |name| request.param(name).unwrap_or("-");
+    let param = |name| request.param_str(name).unwrap_or("-");
     let (shop, id) = (param("shop"), param("id"));
     Response::text(format!("{seen} {whole} {shop} {id}"))
 }

@@ -29,12 +29,12 @@ fn read(bytes: &[u8], boundary: &str, sizes: &[usize]) -> Result<Parts, String> 
         reads: 0,
     };
     let reason = |error| match error {
-        FormError::Read(error) => panic!("{error}"),
         FormError::Malformed(reason) => reason.to_owned(),
+        error => panic!("{error}"),
     };
     let mut form = FormData::new(source, boundary.as_bytes());
     let mut parts = Vec::new();
-    while let Some(head) = form.next_part().map_err(reason)? {
+    while let Some(head) = form.next_head().map_err(reason)? {
         let mut content = Vec::new();
         while let Some(piece) = form.next_piece().map_err(reason)? {
             assert!(!piece.is_empty());
@@ -344,4 +344,86 @@ proptest! {
         let whole = read(&form, "B", &[usize::MAX]);
         prop_assert_eq!(read(&form, "B", &sizes), whole);
     }
+}
+
+/// A form with a field and a file.
+const FORM: &str = "--B\r\nContent-Disposition: form-data; name=\"ti%22tle\"\r\n\r\nHi\r\n\
+    --B\r\nContent-Disposition: form-data; name=file; filename=\"../a.png\"\r\n\
+    Content-Type: image/png\r\n\r\n0123456789\r\n--B--\r\n";
+
+fn request(media_type: &str) -> Request<'static> {
+    Request::post("/", FORM).with_header("Content-Type", media_type)
+}
+
+#[test]
+fn parts_have_names_media_types_and_content() {
+    let mut form = request("multipart/form-data; boundary=B")
+        .form_data()
+        .expect("a form");
+    let mut field = form.next_part().expect("a form").expect("a field");
+    assert_eq!(field.name(), Some("ti\"tle"));
+    assert_eq!((field.filename(), field.media_type()), (None, None));
+    assert_eq!(field.text(2).expect("text"), "Hi");
+    let mut file = form.next_part().expect("a form").expect("a file");
+    assert_eq!(file.name(), Some("file"));
+    assert_eq!(file.filename().as_deref(), Some("../a.png"));
+    assert_eq!(file.media_type(), Some("image/png"));
+    let mut out = Vec::new();
+    assert_eq!(file.copy_to(&mut out, 10).expect("a file"), 10);
+    assert_eq!(out, b"0123456789");
+    assert!(form.next_part().expect("a form").is_none());
+}
+
+#[test]
+fn content_that_is_not_read_is_skipped() {
+    let mut form = request("multipart/form-data; boundary=B")
+        .form_data()
+        .expect("a form");
+    let mut count = 0;
+    while form.next_part().expect("a form").is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}
+
+#[test]
+fn errors_of_the_client_differ_from_those_of_the_disk() {
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let media_type = "multipart/form-data; boundary=B";
+    let first = |act: fn(&mut FormPart<'_, BodyReader>) -> Result<u64, FormError>| {
+        let mut form = request(media_type).form_data().expect("a form");
+        let mut part = form.next_part().expect("a form").expect("a part");
+        act(&mut part).expect_err("an error")
+    };
+    let too_large = first(|part| part.bytes(1).map(|_| 0));
+    assert_eq!(too_large.status(), 413);
+    let full = first(|part| part.copy_to(&mut Full, 10));
+    assert!(matches!(full, FormError::Write(_)), "{full}");
+    assert_eq!(full.status(), 507);
+    assert_eq!(Response::from(full).status(), 507);
+    for (media_type, status) in [
+        ("text/plain", 415),
+        ("multipart/form-data", 400),
+        ("multipart/form-data; boundary=", 400),
+    ] {
+        let error = request(media_type).form_data().expect_err("an error");
+        assert_eq!(error.status(), status, "{media_type}");
+    }
+    let mut form = request("multipart/form-data; boundary=other")
+        .form_data()
+        .expect("a form");
+    assert_eq!(form.next_part().expect_err("incomplete").status(), 400);
+    let broken = FormError::Read(io::ErrorKind::ConnectionReset.into());
+    assert_eq!(broken.status(), 400);
 }

@@ -187,3 +187,38 @@ fn bodies_are_read_for_authenticated_clients() {
     let wrong = with(Request::post("/none", "a"), "ana:wrong");
     assert_eq!(handler.handle(&wrong).wait().status(), 401);
 }
+
+#[test]
+fn handler_gets_the_authenticated_user() {
+    /// Admits content of authenticated users alone.
+    struct Named;
+
+    impl Handler for Named {
+        fn handle(&self, request: &Request<'_>) -> Outcome {
+            let user: Result<&AuthenticatedUser, _> = request.extension();
+            user.map(|user| Response::text(user.name())).into()
+        }
+
+        fn admit(&self, request: &Request<'_>) -> BodyPolicy {
+            match request.extension::<AuthenticatedUser>() {
+                Ok(_) => BodyPolicy::Stream { max: 7 },
+                Err(_) => BodyPolicy::Reject(StatusCode::FORBIDDEN.into()),
+            }
+        }
+    }
+
+    let handler = BasicAuth::new(Named, credentials());
+    let request = || with(Request::post("/", "content"), "ana:secret");
+    let policy = handler.admit(&request());
+    assert!(matches!(policy, BodyPolicy::Buffer { .. }), "{policy:?}");
+    for _ in 0..2 {
+        let response = handler.handle(&request()).wait();
+        assert_eq!(response.into_text().expect("text"), "ana");
+    }
+    // The login is cached now.
+    let policy = handler.admit(&request());
+    assert!(
+        matches!(policy, BodyPolicy::Stream { max: 7 }),
+        "{policy:?}"
+    );
+}

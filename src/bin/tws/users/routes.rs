@@ -154,7 +154,7 @@ fn list(store: &Arc<UserStore>, request: &Request<'_>) -> Result<Outcome, ApiErr
 }
 
 fn show(store: &Arc<UserStore>, request: &Request<'_>) -> Result<Outcome, ApiError> {
-    let text = request.param("id").unwrap_or_default();
+    let text = request.param_str("id").unwrap_or_default();
     let id = digits(text).ok_or_else(no_such_user)?;
     let store = Arc::clone(store);
     Ok(Outcome::deferred(move |responder| {

@@ -32,7 +32,7 @@ fn head_is_parsed_into_request() {
     assert_eq!(request.version(), Version::HTTP_11);
     assert_eq!(request.target(), "/a/%62?c=d");
     assert_eq!(request.path(), "/a/b");
-    assert_eq!(request.query(), Some("c=d"));
+    assert_eq!(request.query_str(), Some("c=d"));
     let fields: Vec<_> = request.fields().iter().collect();
     assert_eq!(fields, [("Host", &b"h:1"[..]), ("X", b"y z")]);
 }

@@ -1,0 +1,417 @@
+//! A client that calls a handler without a socket, for tests of programs.
+
+use ::http::header::{LOCATION, SET_COOKIE};
+use ::http::{Method, StatusCode};
+use cookie::Cookie;
+use cookie::time::OffsetDateTime;
+use serde::Serialize;
+
+use super::{BodyPolicy, BoxHandler, Handler};
+use crate::body::Body;
+use crate::config::Limits;
+use crate::http::{Rejection, Request, Response};
+use crate::sync::Mutex;
+
+/// As browsers: a loop ends.
+const MAX_REDIRECTS: usize = 20;
+
+/// A client that calls a handler as a server does, without a socket and without waiting for ports: it
+/// asks the handler about the content of a request first, waits for jobs and deferred responses, keeps
+/// cookies and follows redirects.
+///
+/// ```
+/// use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient};
+///
+/// fn sign_in(request: &Request<'_>) -> HandlerResult {
+///     #[derive(serde::Deserialize)]
+///     struct Form {
+///         name: String,
+///     }
+///     let Form { name } = request.form()?;
+///     Ok(Response::see_other("/").with_cookie(("name", name)))
+/// }
+///
+/// fn home(request: &Request<'_>) -> HandlerResult {
+///     let name = request.cookie("name").ok_or(StatusCode::UNAUTHORIZED)?;
+///     Ok(Response::text(format!("hello {}\n", name.value())))
+/// }
+///
+/// let client = TestClient::new(Router::new().get("/", home).post("/sign-in", sign_in));
+/// assert_eq!(client.get("/").status(), 401);
+/// let response = client.post_form("/sign-in", &[("name", "Ana María")]);
+/// assert_eq!(response.into_text()?, "hello Ana María\n");
+/// # Ok::<_, std::io::Error>(())
+/// ```
+///
+/// The limits are those of [`Limits::default`]. A panic of the handler is not caught, so that the test
+/// fails. Content that the handler streams is complete when it is called. Streams of the response can be
+/// read while they are produced: [`Response::into_pieces`].
+///
+/// Methods panic if the target is invalid, as [`Request::new`] does.
+#[derive(Debug)]
+pub struct TestClient {
+    handler: BoxHandler,
+    cookies: Mutex<Vec<StoredCookie>>,
+    max_redirects: usize,
+}
+
+/// A cookie as it is sent, still percent-encoded.
+#[derive(Debug)]
+struct StoredCookie {
+    name: String,
+    value: String,
+    path: String,
+}
+
+impl TestClient {
+    /// Creates a client without cookies.
+    pub fn new(handler: impl Handler + 'static) -> Self {
+        Self {
+            handler: BoxHandler::new(handler),
+            cookies: Mutex::default(),
+            max_redirects: MAX_REDIRECTS,
+        }
+    }
+
+    /// Returns redirects and does not follow them.
+    pub fn without_redirects(mut self) -> Self {
+        self.max_redirects = 0;
+        self
+    }
+
+    /// Sends a GET request.
+    pub fn get(&self, target: &str) -> Response {
+        self.send(Request::get(target))
+    }
+
+    /// Sends a POST request without a Content-Type.
+    pub fn post(&self, target: &str, content: impl Into<Vec<u8>>) -> Response {
+        self.send(Request::post(target, content))
+    }
+
+    /// Sends a value as JSON with POST.
+    ///
+    /// # Panics
+    ///
+    /// If JSON cannot represent the value.
+    pub fn post_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+        match serde_json::to_vec(value) {
+            Ok(json) => {
+                let request = Request::post(target, json);
+                self.send(request.with_header("Content-Type", "application/json"))
+            }
+            Err(error) => panic!("content: cannot be serialized as JSON: {error}"),
+        }
+    }
+
+    /// Sends a value as an urlencoded form with POST.
+    ///
+    /// # Panics
+    ///
+    /// If a form cannot represent the value.
+    pub fn post_form(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+        match serde_html_form::to_string(value) {
+            Ok(form) => {
+                let request = Request::post(target, form);
+                self.send(request.with_header("Content-Type", "application/x-www-form-urlencoded"))
+            }
+            Err(error) => panic!("content: cannot be serialized as a form: {error}"),
+        }
+    }
+
+    /// Sends a request. A Host field is added if there is none, and the cookies for its path.
+    ///
+    /// A redirect to the same host is followed: 307 and 308 with the same method and content, others with
+    /// GET, unless the method is HEAD (RFC 9110 §15.4). After 20 redirects the next one is returned.
+    pub fn send(&self, request: Request<'static>) -> Response {
+        let mut request = with_host(request);
+        let mut response = self.exchange(&request);
+        for _ in 0..self.max_redirects {
+            let Some(next) = redirected(&request, &response) else {
+                break;
+            };
+            request = next;
+            response = self.exchange(&request);
+        }
+        response
+    }
+
+    /// Returns the value of a cookie of this name, percent-decoded.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let cookies = self.cookies.lock();
+        cookies.iter().find_map(|stored| {
+            let pair = Cookie::new(&*stored.name, &*stored.value).to_string();
+            let cookie = Cookie::parse_encoded(pair).ok()?;
+            (cookie.name() == name).then(|| cookie.value().to_owned())
+        })
+    }
+
+    fn exchange(&self, request: &Request<'static>) -> Response {
+        let mut request = request.clone();
+        if let Some(cookies) = self.cookie_field(request.path()) {
+            request = request.with_header("Cookie", &cookies);
+        }
+        let mut response = respond(&self.handler, request.clone());
+        response.drop_forbidden_content();
+        self.store_cookies(request.path(), &response);
+        if *request.method() == Method::HEAD {
+            response = response.with_body(Body::Empty);
+        }
+        response
+    }
+
+    fn cookie_field(&self, path: &str) -> Option<String> {
+        let cookies = self.cookies.lock();
+        let matching = cookies.iter().filter(|cookie| cookie.is_for(path));
+        let pairs: Vec<String> = matching
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+            .collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
+    }
+
+    fn store_cookies(&self, path: &str, response: &Response) {
+        let mut cookies = self.cookies.lock();
+        for value in response.headers().get_all(SET_COOKIE) {
+            let Some(cookie) = value
+                .to_str()
+                .ok()
+                .and_then(|text| Cookie::parse(text).ok())
+            else {
+                continue;
+            };
+            let stored = StoredCookie {
+                name: cookie.name().to_owned(),
+                value: cookie.value().to_owned(),
+                path: match cookie.path() {
+                    Some(path) if path.starts_with('/') => path.to_owned(),
+                    _ => default_path(path),
+                },
+            };
+            cookies.retain(|other| other.name != stored.name || other.path != stored.path);
+            if !is_expired(&cookie) {
+                cookies.push(stored);
+                // Longer paths first (RFC 6265 §5.4).
+                cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
+            }
+        }
+    }
+}
+
+impl StoredCookie {
+    /// RFC 6265 §5.1.4.
+    fn is_for(&self, path: &str) -> bool {
+        match path.strip_prefix(&*self.path) {
+            Some(rest) => rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'),
+            None => false,
+        }
+    }
+}
+
+/// RFC 6265 §5.1.4.
+fn default_path(path: &str) -> String {
+    match path.rfind('/') {
+        None | Some(0) => "/".to_owned(),
+        Some(at) => path[..at].to_owned(),
+    }
+}
+
+/// Max-Age has precedence (RFC 6265 §5.3).
+fn is_expired(cookie: &Cookie<'_>) -> bool {
+    if let Some(age) = cookie.max_age() {
+        return !age.is_positive();
+    }
+    let expires = cookie.expires_datetime();
+    expires.is_some_and(|at| at <= OffsetDateTime::now_utc())
+}
+
+/// Calls the handler as a server does.
+fn respond(handler: &BoxHandler, request: Request<'static>) -> Response {
+    let len = request.content().len();
+    if len == 0 {
+        return handler.handle(&request).wait();
+    }
+    let head = request.without_content();
+    let max = match handler.admit(&head) {
+        BodyPolicy::Buffer { max } => max.min(Limits::default().max_content_bytes) as u64,
+        BodyPolicy::Stream { max } => max,
+        BodyPolicy::Reject(response) => return response,
+    };
+    if len as u64 > max {
+        let too_large = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
+        return handler.reject(&head.admitted(), too_large);
+    }
+    handler.handle(&request.admitted()).wait()
+}
+
+fn with_host(request: Request<'static>) -> Request<'static> {
+    match request.fields().first("host") {
+        Some(_) => request,
+        None => request.with_header("Host", "localhost"),
+    }
+}
+
+/// Returns the request to which a redirect leads.
+fn redirected(request: &Request<'static>, response: &Response) -> Option<Request<'static>> {
+    let keeps_method = match response.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+            matches!(*request.method(), Method::GET | Method::HEAD)
+        }
+        _ => return None,
+    };
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    let target = resolve(request, location)?;
+    let method = if keeps_method {
+        request.method().clone()
+    } else {
+        Method::GET
+    };
+    let mut next = Request::parse(method, &target).ok()?;
+    next = next.with_client_addr(request.client_addr());
+    if request.is_secure() {
+        next = next.encrypted();
+    }
+    for (name, value) in request.fields().iter() {
+        let is_of_content = name.to_ascii_lowercase().starts_with("content-");
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        let is_kept = keeps_method || !is_of_content;
+        if is_kept && !is_length {
+            next = next.with_header(name, std::str::from_utf8(value).ok()?);
+        }
+    }
+    if keeps_method && !request.content().is_empty() {
+        next = next.with_content(request.content());
+    }
+    Some(next)
+}
+
+/// Returns the target of a Location (RFC 9110 §10.2.2) relative to that of a request. `None` if it is on
+/// another host.
+fn resolve(request: &Request<'_>, location: &str) -> Option<String> {
+    let location = location.split('#').next().unwrap_or_default();
+    let scheme = ["http:", "https:"].into_iter().find(|scheme| {
+        let start = location.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    let rest = &location[scheme.map_or(0, str::len)..];
+    if let Some(absolute) = rest.strip_prefix("//") {
+        let end = absolute.find(['/', '?']).unwrap_or(absolute.len());
+        let (authority, path) = absolute.split_at(end);
+        let is_here = request.header("host")?.eq_ignore_ascii_case(authority);
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        return is_here.then(|| format!("{slash}{path}"));
+    }
+    let path = request.target().split('?').next().unwrap_or_default();
+    let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
+    Some(match rest.as_bytes().first() {
+        Some(b'/') => rest.to_owned(),
+        Some(b'?') | None => format!("{path}{rest}"),
+        Some(_) => format!("{folder}{rest}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::router::Router;
+    use crate::handler::{StreamingBody, blocking};
+
+    fn to(location: &'static str) -> impl Fn(&Request<'_>) -> Response + Clone {
+        move |_| Response::see_other(location)
+    }
+
+    #[test]
+    fn redirects_are_followed_on_the_same_host() {
+        let echo = |request: &Request<'_>| {
+            let content = String::from_utf8_lossy(request.content()).into_owned();
+            let media_type = request.header("content-type").unwrap_or("none");
+            let (method, target) = (request.method(), request.target());
+            Response::text(format!("{method} {target} {media_type} {content}"))
+        };
+        let again = |_: &Request<'_>| Response::temporary_redirect("/echo?again");
+        let router = Router::new()
+            .get("/echo", echo)
+            .post("/echo", echo)
+            .post("/see", to("/echo"))
+            .post("/again", again)
+            .get("/a/relative", to("../echo?x#y"))
+            .get("/absolute", to("HTTP://localhost/echo"))
+            .get("/network", to("//localhost/echo"))
+            .get("/elsewhere", to("https://example.org/echo"))
+            .get("/loop", to("/loop"));
+        let client = TestClient::new(router);
+        let text = |response: Response| response.into_text().expect("text");
+        let post = |target| text(client.post_json(target, "x"));
+        assert_eq!(post("/see"), "GET /echo none ");
+        assert_eq!(post("/again"), "POST /echo?again application/json \"x\"");
+        let get = |target| text(client.get(target));
+        assert_eq!(get("/a/relative"), "GET /a/../echo?x none ");
+        assert_eq!(get("/absolute"), "GET /echo none ");
+        assert_eq!(get("/network"), "GET /echo none ");
+        assert_eq!(client.get("/elsewhere").status(), 303);
+        assert_eq!(client.get("/loop").status(), 303);
+        let client = client.without_redirects();
+        assert_eq!(client.get("/absolute").status(), 303);
+    }
+
+    #[test]
+    fn cookies_are_kept_per_path_until_removed() {
+        let set = |request: &Request<'_>| {
+            let cookie = Cookie::build(("a", request.query_str().unwrap_or_default().to_owned()));
+            Response::text("")
+                .with_cookie(cookie)
+                .with_cookie(("root", "ñ;"))
+        };
+        let remove = |_: &Request<'_>| {
+            let mut cookie = Cookie::build(("a", "")).path("/in").build();
+            cookie.make_removal();
+            Response::text("").with_cookie(cookie)
+        };
+        let show = |request: &Request<'_>| {
+            let all: Vec<String> = request.cookies().map(|cookie| cookie.to_string()).collect();
+            Response::text(all.join(" "))
+        };
+        let router = Router::new()
+            .get("/in/set", set)
+            .get("/in/remove", remove)
+            .get("/in/show", show)
+            .get("/inside", show);
+        let client = TestClient::new(router);
+        let get = |target| client.get(target).into_text().expect("text");
+        assert_eq!(get("/in/show"), "");
+        get("/in/set?1");
+        get("/in/set?2");
+        assert_eq!(get("/in/show"), "a=2 root=ñ;");
+        assert_eq!(get("/inside"), "");
+        assert_eq!(client.cookie("root").as_deref(), Some("ñ;"));
+        get("/in/remove");
+        assert_eq!(client.cookie("a"), None);
+        assert_eq!(get("/in/show"), "root=ñ;");
+    }
+
+    #[test]
+    fn content_is_admitted_as_by_a_server() {
+        let length = |request: &Request<'_>| {
+            let mut content = Vec::new();
+            let read = std::io::Read::read_to_end(&mut request.reader(), &mut content);
+            read.map(|len| Response::json(&len))
+                .map_err(crate::HandlerError::from)
+        };
+        let small = |request: &Request<'_>| Response::json(&request.content().len());
+        let router = Router::new()
+            .post("/streamed", blocking(length).streaming(2 << 20))
+            .post("/small", StreamingBody::new(small, 3))
+            .post("/buffered", small);
+        let client = TestClient::new(router);
+        let post = |target, len| client.post(target, vec![0; len]).status().as_u16();
+        assert_eq!(post("/streamed", 2 << 20), 200);
+        assert_eq!(post("/streamed", (2 << 20) + 1), 413);
+        assert_eq!(post("/small", 3), 200);
+        assert_eq!(post("/small", 4), 413);
+        assert_eq!(post("/buffered", 1 << 20), 200);
+        assert_eq!(post("/buffered", (1 << 20) + 1), 413);
+        assert_eq!(post("/none", 1), 404);
+        let head = client.send(Request::new(Method::HEAD, "/"));
+        assert_eq!(head.into_text().expect("text"), "");
+    }
+}

@@ -1,0 +1,344 @@
+//! The input of a handler as values: path parameters, query, JSON, forms, cookies and extensions.
+//!
+//! These are methods of [`Request`] and not extractors, parameters of a handler whose types say what to
+//! read, as axum has. A handler has one signature, so the compiler's messages about it are short, and the
+//! order of its lines is the order of the checks. Twenty lines read the same:
+//!
+//! ```
+//! use serde::Deserialize;
+//! use tws::{HandlerResult, Request, Response};
+//!
+//! #[derive(Deserialize)]
+//! struct Filter {
+//!     #[serde(default)]
+//!     tag: Vec<String>,
+//! }
+//!
+//! fn list(request: &Request<'_>) -> HandlerResult {
+//!     let shop: u32 = request.param("shop")?;
+//!     let Filter { tag } = request.query()?;
+//!     Ok(Response::text(format!("{shop}: {}\n", tag.join(", "))))
+//! }
+//! # use tws::{Handler, Router};
+//! # let router = Router::new().get("/{shop}/items", list);
+//! # let get = |target| router.handle(&Request::get(target)).wait();
+//! # assert_eq!(get("/7/items?tag=a&tag=b").into_content()?, b"7: a, b\n");
+//! # assert_eq!(get("/seven/items").status(), 400);
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! An error states what is wrong with the request. It does not quote the request beyond a short part of
+//! the reason that the parser gives, and its text has no control characters.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use ::http::StatusCode;
+use ::http::header::{ACCEPT, X_CONTENT_TYPE_OPTIONS};
+use cookie::Cookie;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::{Request, Response};
+
+/// Input of a request that a handler cannot use: an error of the client, or of the program.
+///
+/// It converts into a [`Response`] of one line of text, and into a
+/// [`HandlerError`](crate::HandlerError), so that handlers use `?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InputError {
+    /// A path parameter does not have the expected type: 400.
+    Param {
+        /// The name of the parameter.
+        name: String,
+        /// The reason that its parser gives.
+        reason: String,
+    },
+    /// The route of the handler has no parameter of this name, an error of the program: 500.
+    UnknownParam {
+        /// The name.
+        name: String,
+    },
+    /// The query does not have the expected form: 400.
+    Query {
+        /// The reason that the parser gives.
+        reason: String,
+    },
+    /// The content has no Content-Type, several, or another one: 415.
+    MediaType {
+        /// The media type that is expected.
+        expected: &'static str,
+    },
+    /// The content is not JSON (RFC 8259): 400.
+    JsonSyntax {
+        /// The line of the error, from 1.
+        line: usize,
+        /// The column of the error in bytes, from 1; 0 before the first byte of a line.
+        column: usize,
+        /// The reason that the parser gives, with the position.
+        reason: String,
+    },
+    /// The content is JSON, but not of the expected form: 422.
+    JsonData {
+        /// The line of the error, from 1.
+        line: usize,
+        /// The column of the error in bytes, from 1; 0 before the first byte of a line.
+        column: usize,
+        /// The reason that the parser gives, with the position.
+        reason: String,
+    },
+    /// The urlencoded form does not have the expected fields: 422.
+    Form {
+        /// The reason that the parser gives.
+        reason: String,
+    },
+    /// The content is streamed ([`BodyPolicy::Stream`](crate::BodyPolicy::Stream)) and can only be read
+    /// with [`Request::reader`], an error of the program: 500.
+    Streamed,
+    /// No middleware has attached a value of this type, an error of the program: 500.
+    UnknownExtension {
+        /// The name of the type.
+        type_name: &'static str,
+    },
+}
+
+/// The limit of a parser's reason, in characters: it may quote the input.
+const MAX_REASON_CHARS: usize = 200;
+
+/// Returns the text of an error, without control characters and of limited length.
+fn reason_of(error: &impl ToString) -> String {
+    let mut text = error.to_string().replace(char::is_control, " ");
+    if let Some((end, _)) = text.char_indices().nth(MAX_REASON_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+impl InputError {
+    /// Returns the status of the response.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Param { .. } | Self::Query { .. } | Self::JsonSyntax { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::JsonData { .. } | Self::Form { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::UnknownParam { .. } | Self::Streamed | Self::UnknownExtension { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Param { name, reason } => write!(f, "path parameter {name:?}: {reason}"),
+            Self::UnknownParam { name } => {
+                write!(
+                    f,
+                    "path parameter {name:?}: not in the pattern of the route"
+                )
+            }
+            Self::Query { reason } => write!(f, "query: {reason}"),
+            Self::MediaType { expected } => write!(f, "content: must be of type {expected}"),
+            Self::JsonSyntax { reason, .. } | Self::JsonData { reason, .. } => {
+                write!(f, "JSON: {reason}")
+            }
+            Self::Form { reason } => write!(f, "form: {reason}"),
+            Self::Streamed => f.write_str("content: streamed; use Request::reader"),
+            Self::UnknownExtension { type_name } => {
+                write!(f, "extension {type_name}: no middleware has attached it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InputError {}
+
+/// The response to an error of the program does not contain its text, which is logged.
+impl From<InputError> for Response {
+    fn from(error: InputError) -> Self {
+        let status = error.status();
+        if status.is_server_error() {
+            return Self::fault(&format!("handler: {error}"));
+        }
+        let response = Self::text(format!("{status}: {error}\n"))
+            .with_status(status)
+            .with_header(X_CONTENT_TYPE_OPTIONS, "nosniff");
+        match error {
+            // RFC 9110 §12.5.1: in a response, Accept states what is preferred in requests.
+            InputError::MediaType { expected } => response.with_header(ACCEPT, expected),
+            _ => response,
+        }
+    }
+}
+
+/// The input of handlers, as values.
+impl Request<'_> {
+    /// Returns the route parameter `{name}` as a value.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError::Param`] if the text is not such a value, [`InputError::UnknownParam`] if the route
+    /// has no such parameter.
+    pub fn param<T>(&self, name: &str) -> Result<T, InputError>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let text = self.param_str(name);
+        let text = text.ok_or_else(|| InputError::UnknownParam {
+            name: name.to_owned(),
+        })?;
+        text.parse().map_err(|error| InputError::Param {
+            name: name.to_owned(),
+            reason: reason_of(&error),
+        })
+    }
+
+    /// Returns the query as a value whose fields are the parameters. All values of a name are collected
+    /// in a `Vec`; a parameter that may be absent is an `Option` or has `#[serde(default)]`. A request
+    /// without a query has an empty one.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError::Query`] if the query does not have the form of `T`.
+    pub fn query<T: DeserializeOwned>(&self) -> Result<T, InputError> {
+        let query = self.query_str().unwrap_or_default();
+        serde_html_form::from_str(query).map_err(|error| InputError::Query {
+            reason: reason_of(&error),
+        })
+    }
+
+    /// Returns the first value of a query parameter `name=value`, decoded as
+    /// `application/x-www-form-urlencoded`: `+` is a space, and bytes that are not UTF-8 become
+    /// U+FFFD.
+    pub fn query_param(&self, name: &str) -> Option<String> {
+        self.query_params(name).next()
+    }
+
+    /// Returns all values of a query parameter, decoded as [`query_param`](Self::query_param) does.
+    pub fn query_params(&self, name: &str) -> impl Iterator<Item = String> {
+        let query = self.query_str().unwrap_or_default();
+        query.split('&').filter_map(move |pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key) == name).then(|| decode(value))
+        })
+    }
+
+    /// Returns the content, a JSON text, as a value. The media type must be `application/json`, or one
+    /// that ends with `+json` (RFC 6839 §3.1).
+    ///
+    /// # Errors
+    ///
+    /// [`InputError::MediaType`] (415), [`InputError::JsonSyntax`] (400), [`InputError::JsonData`] (422),
+    /// or [`InputError::Streamed`].
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, InputError> {
+        const JSON: &str = "application/json";
+        self.check_media_type(JSON, |media_type| {
+            media_type == JSON.as_bytes()
+                || (media_type.ends_with(b"+json") && media_type.contains(&b'/'))
+        })?;
+        serde_json::from_slice(self.whole_content()?).map_err(|error| {
+            let (line, column, reason) = (error.line(), error.column(), reason_of(&error));
+            match error.classify() {
+                Category::Data => InputError::JsonData {
+                    line,
+                    column,
+                    reason,
+                },
+                Category::Syntax | Category::Eof | Category::Io => InputError::JsonSyntax {
+                    line,
+                    column,
+                    reason,
+                },
+            }
+        })
+    }
+
+    /// Returns the content, an urlencoded form, as a value whose fields are those of the form, as
+    /// [`query`](Self::query) does. For forms with files see [`form_data`](Self::form_data).
+    ///
+    /// # Errors
+    ///
+    /// [`InputError::MediaType`] (415), [`InputError::Form`] (422), or [`InputError::Streamed`].
+    pub fn form<T: DeserializeOwned>(&self) -> Result<T, InputError> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        self.check_media_type(FORM, |media_type| media_type == FORM.as_bytes())?;
+        let form = serde_html_form::from_bytes(self.whole_content()?);
+        form.map_err(|error| InputError::Form {
+            reason: reason_of(&error),
+        })
+    }
+
+    /// Returns all cookies that the client has sent (RFC 6265 §5.4), percent-decoded, as
+    /// [`Response::with_cookie`] encodes them. Ill-formed ones are skipped.
+    pub fn cookies(&self) -> impl Iterator<Item = Cookie<'_>> {
+        // HTTP/2 clients send each cookie in a field of its own (RFC 9113 §8.2.3).
+        let values = self.fields().all("cookie");
+        let values = values.filter_map(|value| std::str::from_utf8(value).ok());
+        values.flat_map(|value| Cookie::split_parse_encoded(value).filter_map(Result::ok))
+    }
+
+    /// Returns the cookie of this name. If there are several, the first one, which has the longest path.
+    pub fn cookie(&self, name: &str) -> Option<Cookie<'_>> {
+        self.cookies().find(|cookie| cookie.name() == name)
+    }
+
+    /// Returns the value of this type that a middleware has attached with
+    /// [`Next::with`](crate::Next::with), the innermost if there are several.
+    ///
+    /// # Errors
+    ///
+    /// [`InputError::UnknownExtension`] if there is none: a handler that requires one must be inside a
+    /// middleware that attaches it. Use `.ok()` where it is optional.
+    pub fn extension<T: Any + Send + Sync>(&self) -> Result<&T, InputError> {
+        self.attached().ok_or(InputError::UnknownExtension {
+            type_name: std::any::type_name::<T>(),
+        })
+    }
+
+    fn whole_content(&self) -> Result<&[u8], InputError> {
+        if self.is_streamed() {
+            return Err(InputError::Streamed);
+        }
+        Ok(self.content())
+    }
+
+    /// Checks the only Content-Type, in lower case and without parameters.
+    fn check_media_type(
+        &self,
+        expected: &'static str,
+        is_expected: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), InputError> {
+        let mut values = self.fields().all("content-type");
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(InputError::MediaType { expected });
+        };
+        let media_type = value.split(|byte| *byte == b';').next();
+        let media_type = media_type.unwrap_or_default().trim_ascii();
+        if is_expected(&media_type.to_ascii_lowercase()) {
+            Ok(())
+        } else {
+            Err(InputError::MediaType { expected })
+        }
+    }
+}
+
+/// Decodes a name or a value of an urlencoded form.
+fn decode(text: &str) -> String {
+    let spaced: Cow<'_, str> = if text.contains('+') {
+        text.replace('+', " ").into()
+    } else {
+        text.into()
+    };
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;
