@@ -7,7 +7,7 @@ use crate::proto::context::Context;
 
 /// The remaining time budget of a slow peer: the grace period, plus the bytes transferred divided by
 /// the minimum rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MinRateBudget {
     /// In 32 bits, which are enough for an hour, because every connection has one. `u32::MAX` is no
     /// limit.

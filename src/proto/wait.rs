@@ -21,8 +21,8 @@ pub(crate) struct Wait {
     since: Instant,
     /// How long after `since` the peer still keeps the minimum rate, whatever it does.
     budget: MinRateBudget,
-    /// Response bytes that the transport has taken since the wait began, less those that the peer is
-    /// known to have acknowledged.
+    /// Bytes that the transport has taken, less those that the peer is known to have acknowledged. They
+    /// are those of all waits: the kernel may still hold what it took during an earlier one.
     in_flight: u32,
 }
 
@@ -80,7 +80,7 @@ impl Wait {
             Timer::Body => timeouts.body,
             Timer::Send => timeouts.send,
             Timer::Linger => timeouts.linger,
-            Timer::HalfClosed => timeouts.half_closed,
+            Timer::HalfClosed => return { self.since }.checked_add(timeouts.half_closed),
             Timer::Handler => return None,
         };
         // `None` if the deadline is beyond the range of `Instant`.
@@ -100,9 +100,12 @@ impl Wait {
 
     /// Updates the wait after the connection has run.
     ///
-    /// A wait begins when it is for something else, or for another exchange. A wait for a request
-    /// body makes progress when some has been received, and a wait for the handler of a half-closed
-    /// connection when any byte has moved. A wait for the peer to take a response makes
+    /// A wait begins when it is for something else, or for another exchange. One for the peer to take a
+    /// response goes on with what is left of its budget after a wait for a handler or a disk, and with
+    /// the next exchange.
+    ///
+    /// A wait for a request body makes progress when some has been received, and a wait for the handler
+    /// of a half-closed connection when any byte has moved. A wait for the peer to take a response makes
     /// progress when the peer has acknowledged some; see [`on_acked`](Self::on_acked).
     pub(crate) fn update(
         &mut self,
@@ -113,16 +116,40 @@ impl Wait {
         cx: &Context,
     ) {
         if timer != self.timer || exchange != { self.exchange } {
-            *self = Self::new(timer, exchange, cx);
+            let budget = self.budget_for(timer, cx);
+            let in_flight = self.in_flight;
+            *self = Self {
+                budget,
+                in_flight,
+                ..Self::new(timer, exchange, cx)
+            };
         }
+        let sent_bytes = u32::try_from(sent).unwrap_or(u32::MAX);
+        self.in_flight = { self.in_flight }.saturating_add(sent_bytes);
         match timer {
-            Timer::Send => {
-                let sent = u32::try_from(sent).unwrap_or(u32::MAX);
-                self.in_flight = { self.in_flight }.saturating_add(sent);
-            }
             Timer::Body if received > 0 => self.on_progress(received, cx),
             Timer::HalfClosed if sent > 0 || received > 0 => self.since = cx.now,
             _ => {}
+        }
+    }
+
+    /// The budget of a wait that follows this one.
+    fn budget_for(&self, timer: Timer, cx: &Context) -> MinRateBudget {
+        let budget = self.budget;
+        match (self.timer, timer) {
+            (Timer::Send, Timer::Send | Timer::Handler | Timer::HalfClosed) => {
+                let time = cx.now.saturating_duration_since(self.since);
+                budget.after(time, 0, cx)
+            }
+            (Timer::Handler | Timer::HalfClosed, Timer::Handler | Timer::HalfClosed) => budget,
+            // What is left of the wait that was interrupted, if there was one. The transport has taken
+            // everything since.
+            (Timer::Handler | Timer::HalfClosed, Timer::Send)
+                if budget != MinRateBudget::UNLIMITED =>
+            {
+                budget.max(MinRateBudget::of(timer, cx))
+            }
+            _ => MinRateBudget::of(timer, cx),
         }
     }
 
@@ -156,6 +183,60 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::proto::context::RecordMode;
+
+    /// The peer has acknowledged what it has room for, and reads the rest slowly. It keeps the minimum
+    /// rate, whether the server has waited for a disk in the meantime or has got a further request.
+    #[test]
+    fn interrupted_wait_for_the_peer_keeps_its_budget_and_its_bytes_in_flight() {
+        const SENT: usize = 300_000;
+        const UNACKNOWLEDGED: u32 = 200_000;
+        let config = Config::default();
+        let start = Instant::now();
+        let wall = SystemTime::UNIX_EPOCH;
+        for interruption in [
+            (Timer::Handler, ExchangeId(1)),
+            (Timer::HalfClosed, ExchangeId(1)),
+            (Timer::Handler, ExchangeId(3)),
+            (Timer::Send, ExchangeId(3)),
+        ] {
+            let (timer, exchange) = interruption;
+            let at = |seconds| {
+                let mut cx = Context::new(&config, RecordMode::Off, Instant::now, wall);
+                cx.now = start + Duration::from_secs(seconds);
+                cx
+            };
+            let mut wait = Wait::for_first_request(start);
+            wait.update(Timer::Send, ExchangeId(1), 100, SENT, &at(0));
+            wait.on_acked(UNACKNOWLEDGED, &at(1));
+            let uninterrupted = wait.deadline(&config.timeouts).expect("a deadline");
+            wait.update(timer, exchange, 0, 0, &at(2));
+            wait.update(Timer::Send, exchange, 0, 20_000, &at(4));
+            let deadline = wait.deadline(&config.timeouts).expect("a deadline");
+            let interrupted = if timer == Timer::Send { 0 } else { 2 };
+            assert_eq!(deadline, uninterrupted + Duration::from_secs(interrupted));
+            // More than was sent since the interruption.
+            wait.on_acked(UNACKNOWLEDGED + 10_000, &at(20));
+            let extended = wait.deadline(&config.timeouts).expect("a deadline");
+            assert!(extended > deadline, "{interruption:?}");
+        }
+    }
+
+    /// However often it asks for something else in the meantime.
+    #[test]
+    fn peer_that_acknowledges_nothing_has_the_grace_period() {
+        let config = Config::default();
+        let start = Instant::now();
+        let wall = SystemTime::UNIX_EPOCH;
+        let mut cx = Context::new(&config, RecordMode::Off, Instant::now, wall);
+        let mut wait = Wait::for_first_request(start);
+        let grace = config.timeouts.min_rate_grace;
+        for at in 0..4 {
+            cx.now = start + grace / 4 * at;
+            wait.update(Timer::Send, ExchangeId(2 * at + 1), 100, 1000, &cx);
+            wait.on_acked(1000 * (at + 1), &cx);
+            assert_eq!(wait.deadline(&config.timeouts), Some(start + grace));
+        }
+    }
 
     #[test]
     fn half_closed_wait_ends_unless_bytes_move() {
