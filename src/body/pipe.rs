@@ -51,6 +51,26 @@ enum PipeEnd {
     Broken(io::ErrorKind, &'static str),
 }
 
+/// The source of the error of a reader: the rest of the body will not be received. It distinguishes the
+/// client's error from those of files that a handler uses.
+#[derive(Debug)]
+pub(crate) struct IncompleteBody(&'static str);
+
+impl IncompleteBody {
+    /// Returns whether reading a body caused the error.
+    pub(crate) fn is_source_of(error: &io::Error) -> bool {
+        matches!(error.get_ref(), Some(source) if source.is::<Self>())
+    }
+}
+
+impl fmt::Display for IncompleteBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for IncompleteBody {}
+
 /// Whether the connection writes or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writer {
@@ -207,7 +227,9 @@ impl Pipe {
             }
             match state.end {
                 PipeEnd::Complete => return Ok(0),
-                PipeEnd::Broken(kind, reason) => return Err(io::Error::new(kind, reason)),
+                PipeEnd::Broken(kind, reason) => {
+                    return Err(io::Error::new(kind, IncompleteBody(reason)));
+                }
                 PipeEnd::Open => state = self.changed.wait(state),
             }
         }

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use ::http::StatusCode;
 
 use super::Outcome;
+use crate::body::pipe::IncompleteBody;
 use crate::http::{FormError, InputError, Response};
 
 /// What the handlers of a program return: a response, or the reason why there is none.
@@ -45,7 +46,9 @@ pub enum HandlerError {
     /// A response that the handler made.
     Response(Box<Response>),
     /// A file or another resource of the system failed. It is logged. The response is a 507 if a disk is
-    /// full, and a 500 otherwise, without the text of the error.
+    /// full, and a 500 otherwise, without the text of the error. If the error is one of
+    /// [`Request::reader`](crate::Request::reader), the client has disconnected or sent too much: it is not
+    /// logged as an error, and the response would be a 400.
     Io(io::Error),
     /// Another error. It is logged, and the response is a 500 without its text.
     Other(Box<dyn Error + Send + Sync>),
@@ -64,6 +67,7 @@ impl HandlerError {
             Self::Form(error) => error.status(),
             Self::Status(status) => *status,
             Self::Response(response) => response.status(),
+            Self::Io(error) if IncompleteBody::is_source_of(error) => StatusCode::BAD_REQUEST,
             Self::Io(error) => match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                     StatusCode::INSUFFICIENT_STORAGE
@@ -138,6 +142,10 @@ impl From<HandlerError> for Response {
             HandlerError::Form(error) => error.into(),
             HandlerError::Status(status) => status.into(),
             HandlerError::Response(response) => *response,
+            HandlerError::Io(_) if status.is_client_error() => {
+                log::debug!("handler: the request body is incomplete: {error}");
+                status.into()
+            }
             HandlerError::Io(_) | HandlerError::Other(_) => {
                 log::error!("handler: {error}");
                 status.into()
@@ -161,11 +169,14 @@ impl From<InputError> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::BodyWriter;
 
     #[test]
     fn errors_have_their_status_and_hide_the_text_of_server_errors() {
         let secret = || io::Error::other("secret");
         let full = io::Error::from(ErrorKind::StorageFull);
+        let reader = BodyWriter::new(|| ()).reader_handle().reader();
+        let incomplete = io::read_to_string(reader).expect_err("the writer is gone");
         let input = InputError::Query {
             reason: "shown".to_owned(),
         };
@@ -175,6 +186,7 @@ mod tests {
             (StatusCode::NOT_FOUND.into(), 404, Some("404")),
             (teapot.into(), 418, None),
             (secret().into(), 500, Some("500")),
+            (incomplete.into(), 400, Some("400")),
             (full.into(), 507, Some("507")),
             (HandlerError::other(secret()), 500, Some("500")),
         ];

@@ -30,7 +30,7 @@ const MAX_NAME_CHARS: usize = 200;
 /// `download`.
 pub(crate) fn attachment(name: &str) -> String {
     let name = safe_name(name);
-    let fallback: String = name.chars().map(as_fallback).collect();
+    let fallback: String = name.chars().map(fallback_char).collect();
     let mut value = format!("attachment; filename=\"{fallback}\"");
     if fallback != name {
         let encoded = utf8_percent_encode(&name, NOT_ATTR_CHAR);
@@ -60,7 +60,7 @@ fn is_unsafe(letter: char) -> bool {
 
 /// The characters of `filename`, which clients read without `filename*`. A quote would need an escape, and
 /// a percent sign with two digits is decoded by some clients (RFC 6266 appendix D).
-fn as_fallback(letter: char) -> char {
+fn fallback_char(letter: char) -> char {
     match letter {
         '"' | '%' => '_',
         ' '..='~' => letter,

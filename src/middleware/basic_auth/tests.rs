@@ -213,7 +213,7 @@ fn handler_gets_the_authenticated_user() {
     assert!(matches!(policy, BodyPolicy::Buffer { .. }), "{policy:?}");
     for _ in 0..2 {
         let response = handler.handle(&request()).wait();
-        assert_eq!(response.into_text().expect("text"), "ana");
+        assert_eq!(response.into_content().expect("content"), b"ana");
     }
     // The login is cached now.
     let policy = handler.admit(&request());
