@@ -36,9 +36,11 @@ pub(crate) use flags::RequestArgs;
 pub(crate) use layers::{SiteFileSource, UPGRADE_VARIABLE};
 pub(crate) use raw_args::{InheritedEndpoints, RawArgs};
 pub(crate) use reference::{completions, man};
+#[cfg(feature = "auth")]
+pub(crate) use settings::USERS_OF_FLAG;
 pub(crate) use settings::{
     Banner, BrowserLaunch, Encryption, HttpRedirect, LogAddresses, PortChoice, QrOutput,
-    RandomPath, Sandboxing, Settings, USERS_OF_FLAG, View,
+    RandomPath, Sandboxing, Settings, View,
 };
 pub(crate) use subcommand::Subcommand;
 pub(crate) use values::{BasePath, ExitCondition};
