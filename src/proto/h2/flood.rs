@@ -180,8 +180,10 @@ impl FloodLimits {
         Err(Flood::Events(event))
     }
 
-    /// A DATA frame is sent.
+    /// A DATA frame is sent. Clients with small windows send a WINDOW_UPDATE for each, which arrives when
+    /// the stream may be gone.
     pub(crate) fn on_data_sent(&mut self, bytes: u32) {
+        self.bucket(FloodEvent::Ignored).earn(1);
         self.bucket(FloodEvent::WindowUpdate)
             .earn(WINDOW_UPDATES_PER_DATA);
         self.earn_frames(bytes);

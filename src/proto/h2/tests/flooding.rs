@@ -129,9 +129,9 @@ fn control_frames_are_limited() {
     check(&[], 100, |_| frame(PRIORITY, 0, 1, &[0; 5]));
     check(&[], 200, |_| frame(PRIORITY_UPDATE, 0, 0, b"\0\0\0\x01u=1"));
     check(&[], 200, |_| frame(0x77, 0, 0, b""));
-    // On a stream that is gone, which permits one more.
-    check(&[get(1, "/")], 201, |_| window_update(1, 1));
-    check(&[get(1, "/")], 201, |_| reset(1, ErrorCode::Cancel));
+    // On a stream that is gone, which permits one more, as does its DATA frame.
+    check(&[get(1, "/")], 202, |_| window_update(1, 1));
+    check(&[get(1, "/")], 202, |_| reset(1, ErrorCode::Cancel));
     // On one that the server has reset: also what was in transit in its window of 64 KiB.
     let faulty = [post(1, "/", &[]), window_update(1, 0)];
     check(&faulty, 200 + 64, |_| data(1, 0, b"x"));
