@@ -4,6 +4,10 @@
 //! behind a clean URL, that of a sidecar, and those before and after a route or a rewrite. The path of
 //! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
 //! an application, which is served only where nothing else is found, is checked when it is.
+//!
+//! The layers here check the path of a request. Where a request reads or changes other files as well, as
+//! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
+//! everybody to whom that path is: [`Rules::permit_as_well`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +67,31 @@ impl Rules {
             new.retain(|path| !known.contains(path));
         }
         known
+    }
+}
+
+impl Rules {
+    /// True if a request that is permitted may read or change another file as well, whose name beneath the
+    /// root is given; that of a folder has a slash at its end.
+    pub(super) fn permit_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
+        if !self.access.has_rules() {
+            return true;
+        }
+        let requested = self.aliases(request.path_bytes().to_vec());
+        let other = self.aliases([b"/", name].concat());
+        let method = request.method();
+        self.access.permit_as_well(&requested, &other, method)
+    }
+
+    /// As [`permit_as_well`](Self::permit_as_well), for a folder, whose name has no slash at its end, and
+    /// all that is beneath it.
+    pub(super) fn permit_folder_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
+        let folder = [b"/", name, b"/"].concat();
+        let requested = self.aliases(request.path_bytes().to_vec());
+        let method = request.method();
+        self.permit_as_well(request, name)
+            && self.permit_as_well(request, &folder[1..])
+            && self.access.permit_beneath(&requested, &folder, method)
     }
 }
 

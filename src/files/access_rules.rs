@@ -32,6 +32,10 @@ impl AccessRules {
         }
     }
 
+    pub(super) fn has_rules(&self) -> bool {
+        self.has_password_rules() || self.has_network_rules()
+    }
+
     pub(super) fn has_password_rules(&self) -> bool {
         !self.passwords.is_empty()
     }
@@ -68,6 +72,34 @@ impl AccessRules {
             }
         }
         None
+    }
+}
+
+impl AccessRules {
+    /// True if every request that is permitted for one file is permitted for another: the rules about
+    /// networks that match the other one match the first one as well, and the password is of the same
+    /// file, if there is one.
+    pub(super) fn permit_as_well(&self, first: &Aliases, other: &Aliases, method: &Method) -> bool {
+        let networks = matching(&self.network_index, first);
+        let password = self.password_file(other, method);
+        matching(&self.network_index, other).is_subset(&networks)
+            && password.is_none_or(|file| self.password_file(first, method) == Some(file))
+    }
+
+    /// As [`permit_as_well`](Self::permit_as_well), for all that is or may be beneath `folder`, a path with
+    /// a slash at its end.
+    pub(super) fn permit_beneath(&self, first: &Aliases, folder: &[u8], method: &Method) -> bool {
+        let networks = matching(&self.network_index, first);
+        let password = self.password_file(first, method);
+        let mut network_rules = self.networks.iter().enumerate();
+        network_rules
+            .all(|(at, rule)| !rule.path.may_match_beneath(folder) || networks.contains(&at))
+            && self.passwords.iter().all(|rule| match &rule.requirement {
+                AuthRequirement::Password(file) => {
+                    !rule.path.may_match_beneath(folder) || password == Some(file)
+                }
+                AuthRequirement::Public => true,
+            })
     }
 }
 

@@ -192,6 +192,9 @@ impl Lookup<'_> {
             return String::new();
         };
         let name = [self.folder(), name].concat();
+        if !self.tree.rules.permit_as_well(self.request, &name) {
+            return String::new();
+        }
         let Ok(OpenedPath::File(opened)) = self.snapshot.root.get(&name, self.blocking) else {
             return String::new();
         };

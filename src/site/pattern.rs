@@ -49,6 +49,12 @@ impl PathPattern {
         self.literals.first().map_or(b"", Vec::as_slice)
     }
 
+    /// False if it certainly matches no path beneath `folder`, which has a slash at its end.
+    pub(crate) fn may_match_beneath(&self, folder: &[u8]) -> bool {
+        let prefix = self.prefix();
+        prefix.starts_with(folder) || self.stars() > 0 && folder.starts_with(prefix)
+    }
+
     pub(crate) fn is_match(&self, path: &[u8]) -> bool {
         self.matches(path).is_some()
     }

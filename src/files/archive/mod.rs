@@ -101,7 +101,7 @@ impl SiteFiles {
         if self.tree.rules.is_hidden(folder) {
             return lookup.open_error(&OpenError::NotFound);
         }
-        let walk = || FolderWalk::new(self, &snapshot, folder);
+        let walk = || FolderWalk::new(self, &snapshot, request, folder);
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {

@@ -7,12 +7,15 @@ use crate::files::listing::{Completeness, Entries, EntryKind, SortOrder};
 use crate::files::root::{Blocking, InodeId, OpenError, OpenedFile, OpenedPath};
 use crate::files::serve::SiteFiles;
 use crate::files::tree::RootSnapshot;
+use crate::http::Request;
 use crate::semaphore::SemaphorePermit;
 
 /// Walks through the folder that a request names.
 pub(super) struct FolderWalk {
     site: Arc<SiteFiles>,
     snapshot: Arc<RootSnapshot>,
+    /// What is requested: rules about access may be about some of the entries only.
+    request: Request<'static>,
     /// The folders from the outermost one to that of the next entry.
     open: Vec<OpenFolder>,
     /// Entries that the process may not read.
@@ -54,9 +57,11 @@ impl FolderWalk {
     pub(super) fn new(
         site: &Arc<SiteFiles>,
         snapshot: &Arc<RootSnapshot>,
+        request: &Request<'_>,
         folder: &[u8],
     ) -> Result<Self, WalkError> {
         let mut walk = Self {
+            request: request.clone().into_owned(),
             site: Arc::clone(site),
             snapshot: Arc::clone(snapshot),
             open: Vec::new(),
@@ -68,7 +73,8 @@ impl FolderWalk {
     }
 
     /// Returns the next entry, a folder before its own entries, or `None` at the end. An entry that was
-    /// removed meanwhile is left out, and so is one that the process may not read.
+    /// removed meanwhile is left out, and so is one that the process may not read, and one with rules about
+    /// access that are not about the folder that is requested.
     pub(super) fn next(&mut self) -> Result<Option<WalkedEntry>, WalkError> {
         while let Some(folder) = self.open.last_mut() {
             let position = folder.sorted.get(folder.next);
@@ -83,12 +89,18 @@ impl FolderWalk {
                 size: entry.size.unwrap_or(0),
                 modified: entry.modified.unwrap_or(0),
             };
+            if entry.kind == EntryKind::Directory {
+                walked.name.push(b'/');
+            }
+            let rules = &self.site.tree.rules;
+            if !rules.permit_as_well(&self.request, &walked.name) {
+                continue;
+            }
             match entry.kind {
                 EntryKind::Other => continue,
                 EntryKind::File => return Ok(Some(walked)),
                 EntryKind::Directory => {}
             }
-            walked.name.push(b'/');
             let inode = self.snapshot.root.inode_at(&walked.name);
             // A symbolic link to a folder that contains it.
             if self.open.iter().any(|open| open.inode == inode) {

@@ -98,6 +98,7 @@ struct Source {
 
 impl Lookup<'_> {
     fn create_folder(&self, name: &[u8]) -> Result<Response, ExplainedError> {
+        self.check_access(name, true)?;
         let folder = self.parent_of(name)?;
         self.check_new(name)?;
         if explain_log::is_explained() {
@@ -121,6 +122,7 @@ impl Lookup<'_> {
 
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<Response, ExplainedError> {
         let source = self.source(from)?;
+        self.check_access(to, source.is_folder)?;
         let is_beneath = to
             .strip_prefix(from)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
@@ -189,6 +191,7 @@ impl Lookup<'_> {
             let explanation = "the server itself reads or writes this file, or one in this folder";
             return Err(ExplainedError::forbidden(explanation));
         }
+        self.check_access(name, is_folder)?;
         if !is_folder {
             let precondition = self.precondition(name, self.request.method());
             if precondition? != Precondition::Proceed {
@@ -200,6 +203,23 @@ impl Lookup<'_> {
         }
         let folder = self.parent_of(name)?;
         Ok(Source { folder, is_folder })
+    }
+
+    /// Checks the rules about access to what is changed: the request was checked for its own path only.
+    fn check_access(&self, name: &[u8], is_folder: bool) -> Result<(), ExplainedError> {
+        let rules = &self.tree.rules;
+        let is_permitted = if is_folder {
+            rules.permit_folder_as_well(self.request, name)
+        } else {
+            rules.permit_as_well(self.request, name)
+        };
+        if is_permitted {
+            return Ok(());
+        }
+        let explanation = "a rule about access is about the destination or a part of what is changed, \
+                           and not about the requested path";
+        Err(ExplainedError::forbidden(explanation)
+            .with_remedy("end the path of a folder with a slash"))
     }
 
     /// Opens the folder of `name`, which may not exist.

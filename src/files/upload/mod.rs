@@ -258,6 +258,16 @@ impl<'a> UploadRequest<'a> {
         })
     }
 
+    /// Checks the rules about access to a file that a form names: the request was checked for the folder.
+    fn check_access(self, name: &[u8]) -> Result<(), ExplainedError> {
+        let lookup = self.lookup;
+        if lookup.tree.rules.permit_as_well(lookup.request, name) {
+            return Ok(());
+        }
+        let explanation = "a rule about access is about this file and not about its folder";
+        Err(ExplainedError::forbidden(explanation).with_remedy("send it with PUT"))
+    }
+
     fn store_form(
         self,
         parent: &[u8],
@@ -291,7 +301,8 @@ impl<'a> UploadRequest<'a> {
             // Preconditions apply to the target resource, which is the folder.
             let no_fields = Fields::default();
             let destination = self.destination(&folder, &name, &no_fields);
-            match check_name(rules, &name).and_then(|()| destination.store_part(&mut form)) {
+            let checked = check_name(rules, &name).and_then(|()| self.check_access(&name));
+            match checked.and_then(|()| destination.store_part(&mut form)) {
                 Ok(len) => report.stored.push((name, len)),
                 Err(error) => {
                     // Shortened to what a file can have: the response may be in memory for long.
