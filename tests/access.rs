@@ -286,3 +286,85 @@ fn networks_are_those_of_the_client_behind_trusted_proxies() {
         assert_eq!(found, expected, "127.0.0.{source} {forwarded} {path}");
     }
 }
+
+/// The layers check the path of a request. Archives, listings, forms and changes of the tree touch other
+/// files as well.
+#[test]
+fn rules_hold_for_files_beside_that_of_the_path() {
+    let rules = "listing = 'on'\n\
+                 [upload]\noverwrite = true\n[manage]\ndelete = 'permanent'\n\
+                 [[access]]\npath = '/private/*'\ndeny = ['127.0.0.1']\n\
+                 [[access]]\npath = '/app/README.md'\ndeny = ['127.0.0.1']\n";
+    let folder = machine(rules);
+    let at = folder.path();
+    fs::remove_file(at.join("www/index.html")).expect("remove file");
+    fs::remove_file(at.join("www/app/index.html")).expect("remove file");
+    for name in [
+        "www/app/README.md",
+        "www/app/b.txt",
+        "www/open/README.md",
+        "www/open/c.txt",
+    ] {
+        write(at, name, name);
+    }
+    let process = start(at, &[]);
+    let mut client = process.client();
+    let streamed = |client: &mut Client, path: &str| {
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/html\r\n\r\n"
+        ));
+        assert_eq!(client.head().status, 200, "{path}");
+        client.chunks()
+    };
+    let archive = streamed(&mut client, "/?download=tar");
+    let mut archive = tar::Archive::new(&archive[..]);
+    let entries = archive.entries().expect("an archive");
+    let names: Vec<String> = entries
+        .map(|entry| String::from_utf8_lossy(&entry.expect("an entry").path_bytes()).into_owned())
+        .collect();
+    let has = |part: &str| names.iter().any(|name| name.contains(part));
+    assert!(
+        has("/a.txt") && has("/app/b.txt") && has("/open/README.md"),
+        "{names:?}"
+    );
+    assert!(!has("/private") && !has("/app/README.md"), "{names:?}");
+    for (path, is_shown) in [("/open/", true), ("/app/", false)] {
+        let page = streamed(&mut client, path);
+        let page = String::from_utf8_lossy(&page);
+        assert_eq!(page.contains("<article"), is_shown, "{path}");
+    }
+    for (method, path, destination, expected) in [
+        ("MOVE", "/private", "/stolen", 403),
+        ("MOVE", "/private/", "/stolen", 403),
+        ("MOVE", "/private/x.txt", "/stolen.txt", 403),
+        ("MOVE", "/a.txt", "/private/new.txt", 403),
+        ("MOVE", "/open/", "/private/open", 403),
+        ("MOVE", "/app/", "/moved", 403),
+        ("DELETE", "/private", "", 403),
+        ("DELETE", "/app", "", 403),
+        ("DELETE", "/app/README.md", "", 403),
+        ("MKCOL", "/private/new", "", 403),
+        ("MOVE", "/app/b.txt", "/moved.txt", 201),
+        ("MOVE", "/open", "/moved", 201),
+        ("DELETE", "/moved", "", 204),
+    ] {
+        let fields = match destination {
+            "" => String::new(),
+            destination => format!("Destination: {destination}\r\n"),
+        };
+        let found = status(&mut client, method, path, &fields);
+        assert_eq!(found, expected, "{method} {path} {destination}");
+    }
+    let content = "--XyZ\r\nContent-Disposition: form-data; name=\"f\"; filename=\"README.md\"\r\n\r\n\
+                   replaced\r\n--XyZ--\r\n";
+    let fields = format!(
+        "Content-Type: multipart/form-data; boundary=XyZ\r\nContent-Length: {}\r\n",
+        content.len()
+    );
+    client.send(format!(
+        "POST /app/ HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
+    ));
+    assert_eq!(client.response().status, 403);
+    let kept = fs::read_to_string(at.join("www/app/README.md")).expect("read file");
+    assert_eq!(kept, "www/app/README.md");
+}
