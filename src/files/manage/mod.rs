@@ -2,8 +2,9 @@
 //! methods of RFC 4918, without the rest of WebDAV). Listings have buttons that send them.
 //!
 //! What a request cannot reach with GET cannot be changed: hidden names, what symbolic links lead to
-//! outside of the root, the files of the server itself, and folders that contain one. A symbolic link is
-//! renamed or deleted itself. Nothing is replaced. Pages of other origins are rejected as with uploads.
+//! outside of the root, the files of the server itself, and folders that contain one. Neither can what
+//! rules about access protect and not the requested path. A symbolic link is renamed or deleted itself.
+//! Nothing is replaced. Pages of other origins are rejected as with uploads.
 
 mod erase;
 mod target;
