@@ -228,7 +228,7 @@ fn readme_figures(environment: &Environment, results: &[MetricResult]) -> String
         text,
         "\nOne core each, every server in its strongest configuration: {}. A comparison of tws with \
          itself is within {noise:.2} of 1.00.\n[All figures](.readme/comparison.md), with the goals and \
-         what is slower, are from `cargo bench --bench comparison -- --write .readme` (24 minutes).\n",
+         the command that measures them, and [what is slower, and why](.readme/missed-goals.md).\n",
         environment.versions()
     );
     if results
