@@ -29,15 +29,21 @@ impl Rules {
         // Requests for the server (`OPTIONS *`) and for other servers are subject to the rules for `/`.
         let path = if path.starts_with(b"/") { path } else { b"/" };
         let mut targets = vec![path.to_vec()];
-        match self.routes.get(path) {
-            Some(RouteTarget::File(name)) => targets.push([b"/", &name[..]].concat()),
-            Some(RouteTarget::Generated(_)) => {}
-            None => {
-                targets.extend(self.rewrites.target(path));
-                targets.extend(self.fallback_rewrites.target(path));
+        if !self.routes.contains_key(path) {
+            let rewrites = [&self.rewrites, &self.fallback_rewrites];
+            for target in rewrites.iter().filter_map(|rules| rules.target(path)) {
+                // A folder is not redirected to its slash, but served with its index.
+                targets.extend([[&target[..], b"/"].concat(), target]);
             }
         }
-        targets.into_iter().map(|path| self.aliases(path)).collect()
+        let routed = targets.iter().filter_map(|path| self.routes.get(path));
+        let routed = routed.filter_map(|route| match route {
+            RouteTarget::File(name) => Some([b"/", &name[..]].concat()),
+            RouteTarget::Generated(_) => None,
+        });
+        let routed: Vec<_> = routed.collect();
+        let all = targets.into_iter().chain(routed);
+        all.map(|path| self.aliases(path)).collect()
     }
 
     /// Returns the paths under which the file at `path` may be served as well.
