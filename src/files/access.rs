@@ -48,9 +48,15 @@ impl Rules {
 
     /// Returns the paths under which the file at `path` may be served as well.
     fn aliases(&self, path: Vec<u8>) -> Aliases {
+        /// The name of a file with more of them has more than 255 bytes, Linux' NAME_MAX.
+        const MAX_ALIASES: usize = 256;
         let mut known = Aliases::new();
         let mut new = vec![path];
         while let Some(path) = new.pop() {
+            // A request may consist of extensions, each of which is an alias.
+            if known.len() == MAX_ALIASES {
+                break;
+            }
             if let Some((_, inner)) = Coding::of_file_name(&path) {
                 new.push(inner.to_vec());
             }
@@ -69,7 +75,7 @@ impl Rules {
                     _ => {}
                 }
             }
-            known.insert(path);
+            known.push(path);
             new.retain(|path| !known.contains(path));
         }
         known
@@ -221,4 +227,29 @@ fn denied(request: &Request<'_>) -> Response {
     let status = StatusCode::FORBIDDEN;
     let plain = Response::text(format!("{status}: not from this network\n"));
     error_page::instead_of(plain.with_status(status), request.fields())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Site;
+
+    #[test]
+    fn path_of_many_extensions_has_few_aliases() {
+        let mut site = Site::default();
+        site.clean_urls = true;
+        let rules = Rules::new(&site).expect("rules");
+        for extensions in [".gz", ".html", ".html.br"] {
+            let repeated = |bytes: usize| {
+                let count = (bytes - 1) / extensions.len();
+                format!("/a{}", extensions.repeat(count)).into_bytes()
+            };
+            let aliases = rules.aliases(repeated(16 * 1024));
+            assert!(aliases.len() <= 256, "{extensions}: {}", aliases.len());
+            // The longest name that a file can have.
+            let aliases = rules.aliases(repeated(255));
+            assert!(aliases.len() < 256, "{extensions}: {}", aliases.len());
+            assert!(aliases.contains(&b"/a".to_vec()), "{extensions}");
+        }
+    }
 }
