@@ -188,6 +188,35 @@ fn deleted_entries_are_in_the_trash_and_never_served() {
     );
 }
 
+/// A folder may be the root of another host, with a trash of its own.
+#[test]
+fn trash_in_a_subfolder_is_never_served() {
+    let outside = tree();
+    let trash = outside.path().join("root/sub/.tws-trash");
+    fs::create_dir(&trash).expect("create folder");
+    fs::write(trash.join("x"), "x").expect("write file");
+    let server = serve(&outside, |site| {
+        site.hidden = true;
+        site.upload = Some(Upload::default());
+    });
+    for path in ["/sub/.tws-trash/x", "/sub/.tws-trash/", "/sub/.Tws-trash/x"] {
+        assert_eq!(server.client().get(path).status, 404, "{path}");
+        assert_eq!(request(&server, "DELETE", path, "").status, 404, "{path}");
+    }
+    let upload = "Content-Length: 0\r\n";
+    let path = "/sub/.tws-trash/y";
+    assert_eq!(request(&server, "PUT", path, upload).status, 403);
+    for path in ["/sub/?json", "/sub/?download=tar"] {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        assert_eq!(client.head().status, 200, "{path}");
+        let content = client.chunks();
+        let content = String::from_utf8_lossy(&content);
+        assert!(content.contains("c.txt"), "{path}");
+        assert!(!content.contains("tws-trash"), "{path}: {content}");
+    }
+}
+
 #[test]
 fn permanent_deletion_leaves_nothing_and_follows_no_link() {
     let outside = tree();
