@@ -353,6 +353,10 @@ fn folders_above_an_upload_are_created_only_if_allowed() {
     }
     assert_eq!(server.client().get("/new/one/x.txt").text(), "x");
     assert_eq!(files(&outside.path().join("elsewhere")), ["kept"]);
+    // Such a folder could be created, and not be opened.
+    let deep = format!("/deep/{}x.txt", "d/".repeat(2100));
+    assert_eq!(put(&server, &deep), 400);
+    assert!(!outside.path().join("root/deep").exists());
 }
 
 /// The real program, in its sandbox.
