@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tws::StaticFiles;
 use tws::site::{Deletion, Listing, Manage, Site, Upload};
+use tws::{Router, StaticFiles};
 
 use crate::support::{HttpResponse, TestServer, TwsProcess, eventually};
 
@@ -299,6 +299,26 @@ fn change_from_another_origin_or_of_another_version_is_rejected() {
         .trim_start_matches("W/");
     let matching = format!("If-None-Match: {tag}\r\n");
     assert_eq!(request(&server, "DELETE", "/a.txt", &matching).status, 412);
+}
+
+#[test]
+fn destination_is_on_the_site_of_the_request() {
+    let outside = tree();
+    let mut site = Site::default();
+    site.manage = Some(Manage::default());
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
+    let server = TestServer::start(Router::new().nest("/docs", Router::new().fallback(files)));
+    for (to, status) in [
+        ("/docsnew.txt", 400),
+        ("/docs", 400),
+        ("/docs/", 400),
+        ("/new.txt", 400),
+        ("/docs/../new.txt", 400),
+        ("/docs/new.txt", 201),
+    ] {
+        assert_eq!(rename(&server, "/docs/a.txt", to).status, status, "{to}");
+    }
+    assert!(outside.path().join("root/new.txt").exists());
 }
 
 #[test]
