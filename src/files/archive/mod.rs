@@ -105,11 +105,11 @@ impl SiteFiles {
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {
-                measure(walk().map_err(ArchiveError::Walk)?, policy.max_bytes)?;
+                measure(walk()?, policy.max_bytes)?;
                 let name = archive_name(self, request);
                 let producer = ArchiveProducer {
                     site: Arc::clone(self),
-                    walk: walk().map_err(ArchiveError::Walk)?,
+                    walk: walk()?,
                     writer: Some(ArchiveWriter::new(format).map_err(|error| {
                         log::error!("archive: {error}");
                         let text = "the archive could not be begun";
@@ -135,8 +135,8 @@ impl SiteFiles {
                     .with_header(CONTENT_TYPE, format.media_type())
                     .with_header(CONTENT_DISPOSITION, disposition(&name, format)))
             }
-            Err(ArchiveError::Walk(WalkError::Open(error))) => lookup.open_error(&error),
-            Err(ArchiveError::Walk(WalkError::TooManyEntries)) => Ok(Response::unavailable(
+            Err(ArchiveError::Open(error)) => lookup.open_error(&error),
+            Err(ArchiveError::Busy) => Ok(Response::unavailable(
                 "too many folder listings in progress; try again",
             )),
             Err(ArchiveError::Explained(error)) => Ok(self.explained(request, &error)),
@@ -174,7 +174,7 @@ impl SiteFiles {
 /// Checks that the files beneath a folder are within the limits.
 fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
     let (mut bytes, mut entries) = (0_u64, 0_usize);
-    while let Some(entry) = walk.next().map_err(ArchiveError::Walk)? {
+    while let Some(entry) = walk.next()? {
         bytes = bytes.saturating_add(entry.size);
         entries += 1;
         let explanation = if bytes > max_bytes {
@@ -191,9 +191,25 @@ fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
 }
 
 /// Why an archive is not begun.
+#[derive(Debug)]
 enum ArchiveError {
-    Walk(WalkError),
+    Open(OpenError),
+    /// It may be possible later.
+    Busy,
     Explained(ExplainedError),
+}
+
+impl From<WalkError> for ArchiveError {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Open(error) => Self::Open(error),
+            WalkError::TooManyEntries => Self::Busy,
+            WalkError::FolderTooLarge => Self::Explained(ExplainedError::new(
+                StatusCode::FORBIDDEN,
+                "a folder has more files and folders than a listing can have",
+            )),
+        }
+    }
 }
 
 impl From<ExplainedError> for ArchiveError {
@@ -242,4 +258,19 @@ fn disposition(name: &[u8], format: ArchiveFormat) -> String {
     let encoded = target::encode_component(text.as_bytes());
     let extension = format.extension();
     format!("attachment; filename=\"{plain}.{extension}\"; filename*=UTF-8''{encoded}.{extension}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_with_too_many_entries_is_an_error_that_stays() {
+        match ArchiveError::from(WalkError::FolderTooLarge) {
+            ArchiveError::Explained(error) => assert_eq!(error.status, StatusCode::FORBIDDEN),
+            error => panic!("{error:?}"),
+        }
+        let error = ArchiveError::from(WalkError::TooManyEntries);
+        assert!(matches!(error, ArchiveError::Busy), "{error:?}");
+    }
 }
