@@ -27,7 +27,8 @@ use super::serve::SiteFiles;
 use crate::body::BodyStream;
 use crate::client_key::ClientKey;
 use crate::explain_log::explain;
-use crate::http::{Body, Request, Response, negotiation, target};
+use crate::http::disposition::attachment;
+use crate::http::{Body, Request, Response, negotiation};
 use crate::site::Listing;
 use policy::ArchivePolicy;
 use producer::ArchiveProducer;
@@ -243,26 +244,34 @@ fn archive_name(site: &SiteFiles, request: &Request<'_>) -> Vec<u8> {
     }
 }
 
-/// Returns a Content-Disposition with the name in ASCII and, for all clients of today, in UTF-8 (RFC 6266
-/// §4.3).
+/// Returns a Content-Disposition with the name of the archive.
 fn disposition(name: &[u8], format: ArchiveFormat) -> String {
+    /// A longer name is cut by clients, with its extension.
+    const MAX_NAME_CHARS: usize = 150;
     let text = String::from_utf8_lossy(name);
-    let plain: String = text
-        .chars()
-        .map(|letter| match letter {
-            '"' | '\\' | '%' => '_',
-            letter if letter.is_ascii_graphic() || letter == ' ' => letter,
-            _ => '_',
-        })
-        .collect();
-    let encoded = target::encode_component(text.as_bytes());
-    let extension = format.extension();
-    format!("attachment; filename=\"{plain}.{extension}\"; filename*=UTF-8''{encoded}.{extension}")
+    let short: String = text.chars().take(MAX_NAME_CHARS).collect();
+    attachment(&format!("{short}.{}", format.extension()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn archive_of_any_folder_has_its_extension_and_is_not_disguised() {
+        for (name, expected) in [
+            (
+                "a \"b\"",
+                "attachment; filename=\"a _b_.zip\"; filename*=UTF-8''a%20%22b%22.zip",
+            ),
+            ("\u{202E}gpj", "attachment; filename=\"gpj.zip\""),
+        ] {
+            let value = disposition(name.as_bytes(), ArchiveFormat::Zip);
+            assert_eq!(value, expected, "{name:?}");
+        }
+        let longest = disposition("é".repeat(127).as_bytes(), ArchiveFormat::Tar);
+        assert!(longest.ends_with(".tar"), "{longest}");
+    }
 
     #[test]
     fn folder_with_too_many_entries_is_an_error_that_stays() {
