@@ -287,6 +287,37 @@ fn networks_are_those_of_the_client_behind_trusted_proxies() {
     }
 }
 
+/// What a rewrite leads to may be a folder, which is served with its index, or a route.
+#[test]
+fn rewritten_path_is_as_protected_as_the_file_that_is_served() {
+    let rules = "[[access]]\npath = '/private/*'\ndeny = ['127.0.0.1']\n\
+                 [[route]]\npath = '/short'\nfile = 'private/x.txt'\n\
+                 [[rewrite]]\nfrom = '/folder'\nto = '/private'\n\
+                 [[rewrite]]\nfrom = '/lost/*'\nto = '/private'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/routed/*'\nto = '/short'\n\
+                 [[rewrite]]\nfrom = '/lost-route/*'\nto = '/short'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/open'\nto = '/app'\n";
+    let folder = machine(rules);
+    let process = start(folder.path(), &[]);
+    for (path, expected) in [
+        ("/folder", 403),
+        ("/lost/a", 403),
+        ("/lost/", 403),
+        ("/routed/", 403),
+        ("/lost-route/a", 403),
+        ("/short", 403),
+        ("/open", 200),
+    ] {
+        let mut client = process.client();
+        for method in ["GET", "HEAD"] {
+            let found = status(&mut client, method, path, "");
+            assert_eq!(found, expected, "{method} {path}");
+        }
+        let mut http2 = H2Client::connect(process.address);
+        assert_eq!(http2.get(path).status(), expected, "HTTP/2 {path}");
+    }
+}
+
 /// The layers check the path of a request. Archives, listings, forms and changes of the tree touch other
 /// files as well.
 #[test]

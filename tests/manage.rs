@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tws::StaticFiles;
 use tws::site::{Deletion, Listing, Manage, Site, Upload};
+use tws::{Router, StaticFiles};
 
 use crate::support::{HttpResponse, TestServer, TwsProcess, eventually};
 
@@ -188,6 +188,35 @@ fn deleted_entries_are_in_the_trash_and_never_served() {
     );
 }
 
+/// A folder may be the root of another host, with a trash of its own.
+#[test]
+fn trash_in_a_subfolder_is_never_served() {
+    let outside = tree();
+    let trash = outside.path().join("root/sub/.tws-trash");
+    fs::create_dir(&trash).expect("create folder");
+    fs::write(trash.join("x"), "x").expect("write file");
+    let server = serve(&outside, |site| {
+        site.hidden = true;
+        site.upload = Some(Upload::default());
+    });
+    for path in ["/sub/.tws-trash/x", "/sub/.tws-trash/", "/sub/.Tws-trash/x"] {
+        assert_eq!(server.client().get(path).status, 404, "{path}");
+        assert_eq!(request(&server, "DELETE", path, "").status, 404, "{path}");
+    }
+    let upload = "Content-Length: 0\r\n";
+    let path = "/sub/.tws-trash/y";
+    assert_eq!(request(&server, "PUT", path, upload).status, 403);
+    for path in ["/sub/?json", "/sub/?download=tar"] {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        assert_eq!(client.head().status, 200, "{path}");
+        let content = client.chunks();
+        let content = String::from_utf8_lossy(&content);
+        assert!(content.contains("c.txt"), "{path}");
+        assert!(!content.contains("tws-trash"), "{path}: {content}");
+    }
+}
+
 #[test]
 fn permanent_deletion_leaves_nothing_and_follows_no_link() {
     let outside = tree();
@@ -273,6 +302,26 @@ fn change_from_another_origin_or_of_another_version_is_rejected() {
 }
 
 #[test]
+fn destination_is_on_the_site_of_the_request() {
+    let outside = tree();
+    let mut site = Site::default();
+    site.manage = Some(Manage::default());
+    let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
+    let server = TestServer::start(Router::new().nest("/docs", Router::new().fallback(files)));
+    for (to, status) in [
+        ("/docsnew.txt", 400),
+        ("/docs", 400),
+        ("/docs/", 400),
+        ("/new.txt", 400),
+        ("/docs/../new.txt", 400),
+        ("/docs/new.txt", 201),
+    ] {
+        assert_eq!(rename(&server, "/docs/a.txt", to).status, status, "{to}");
+    }
+    assert!(outside.path().join("root/new.txt").exists());
+}
+
+#[test]
 fn changes_are_off_by_default() {
     let outside = tree();
     let server = serve(&outside, |site| site.manage = None);
@@ -324,6 +373,10 @@ fn folders_above_an_upload_are_created_only_if_allowed() {
     }
     assert_eq!(server.client().get("/new/one/x.txt").text(), "x");
     assert_eq!(files(&outside.path().join("elsewhere")), ["kept"]);
+    // Such a folder could be created, and not be opened.
+    let deep = format!("/deep/{}x.txt", "d/".repeat(2100));
+    assert_eq!(put(&server, &deep), 400);
+    assert!(!outside.path().join("root/deep").exists());
 }
 
 /// The real program, in its sandbox.

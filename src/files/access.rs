@@ -29,22 +29,34 @@ impl Rules {
         // Requests for the server (`OPTIONS *`) and for other servers are subject to the rules for `/`.
         let path = if path.starts_with(b"/") { path } else { b"/" };
         let mut targets = vec![path.to_vec()];
-        match self.routes.get(path) {
-            Some(RouteTarget::File(name)) => targets.push([b"/", &name[..]].concat()),
-            Some(RouteTarget::Generated(_)) => {}
-            None => {
-                targets.extend(self.rewrites.target(path));
-                targets.extend(self.fallback_rewrites.target(path));
+        if !self.routes.contains_key(path) {
+            let rewrites = [&self.rewrites, &self.fallback_rewrites];
+            for target in rewrites.iter().filter_map(|rules| rules.target(path)) {
+                // A folder is not redirected to its slash, but served with its index.
+                targets.extend([[&target[..], b"/"].concat(), target]);
             }
         }
-        targets.into_iter().map(|path| self.aliases(path)).collect()
+        let routed = targets.iter().filter_map(|path| self.routes.get(path));
+        let routed = routed.filter_map(|route| match route {
+            RouteTarget::File(name) => Some([b"/", &name[..]].concat()),
+            RouteTarget::Generated(_) => None,
+        });
+        let routed: Vec<_> = routed.collect();
+        let all = targets.into_iter().chain(routed);
+        all.map(|path| self.aliases(path)).collect()
     }
 
     /// Returns the paths under which the file at `path` may be served as well.
     fn aliases(&self, path: Vec<u8>) -> Aliases {
+        /// The name of a file with more of them has more than 255 bytes, Linux' NAME_MAX.
+        const MAX_ALIASES: usize = 256;
         let mut known = Aliases::new();
         let mut new = vec![path];
         while let Some(path) = new.pop() {
+            // A request may consist of extensions, each of which is an alias.
+            if known.len() == MAX_ALIASES {
+                break;
+            }
             if let Some((_, inner)) = Coding::of_file_name(&path) {
                 new.push(inner.to_vec());
             }
@@ -63,7 +75,7 @@ impl Rules {
                     _ => {}
                 }
             }
-            known.insert(path);
+            known.push(path);
             new.retain(|path| !known.contains(path));
         }
         known
@@ -215,4 +227,29 @@ fn denied(request: &Request<'_>) -> Response {
     let status = StatusCode::FORBIDDEN;
     let plain = Response::text(format!("{status}: not from this network\n"));
     error_page::instead_of(plain.with_status(status), request.fields())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Site;
+
+    #[test]
+    fn path_of_many_extensions_has_few_aliases() {
+        let mut site = Site::default();
+        site.clean_urls = true;
+        let rules = Rules::new(&site).expect("rules");
+        for extensions in [".gz", ".html", ".html.br"] {
+            let repeated = |bytes: usize| {
+                let count = (bytes - 1) / extensions.len();
+                format!("/a{}", extensions.repeat(count)).into_bytes()
+            };
+            let aliases = rules.aliases(repeated(16 * 1024));
+            assert!(aliases.len() <= 256, "{extensions}: {}", aliases.len());
+            // The longest name that a file can have.
+            let aliases = rules.aliases(repeated(255));
+            assert!(aliases.len() < 256, "{extensions}: {}", aliases.len());
+            assert!(aliases.contains(&b"/a".to_vec()), "{extensions}");
+        }
+    }
 }

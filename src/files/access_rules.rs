@@ -18,8 +18,8 @@ pub(super) struct AccessRules {
     password_index: PatternIndex,
 }
 
-/// Names of one file: paths that lead to it.
-pub(super) type Aliases = BTreeSet<Vec<u8>>;
+/// Names of one file: paths that lead to it, each once.
+pub(super) type Aliases = Vec<Vec<u8>>;
 
 impl AccessRules {
     /// The rules of a site, after those of the default site.

@@ -221,9 +221,7 @@ impl Tree {
         let is_omitted = |stat: &_| root.is_server_file(stat);
         let mut entries = Entries::read(&directory, rules.dot_files, stat, is_omitted)?;
         entries.omit(SITE_FILE.as_bytes());
-        if folder.is_empty() {
-            entries.omit(TRASH);
-        }
+        entries.omit(TRASH);
         if !folder.is_empty() && rules.dot_files == DotFiles::Hidden {
             // It is public in the root only (RFC 8615).
             entries.omit(b".well-known");

@@ -247,14 +247,14 @@ fn dot_component(name: &[u8]) -> Option<&[u8]> {
     found.map(|(_, component)| component)
 }
 
-/// The folder in the root into which deleted files are moved. The case is ignored, as some file systems
-/// do.
+/// The folder in a root into which deleted files are moved. It is hidden in every folder, because that may
+/// be the root of another host. The case is ignored, as some file systems do.
 pub(super) const TRASH: &[u8] = b".tws-trash";
 
-/// True for the site file, for unfinished uploads, and for the trash and what is in it.
+/// True for the site file, for unfinished uploads, and for a trash and what is in it.
 fn is_internal(name: &[u8]) -> bool {
-    let first = name.split(|&byte| byte == b'/').next().unwrap_or_default();
-    if first.eq_ignore_ascii_case(TRASH) {
+    let mut components = name.split(|&byte| byte == b'/');
+    if components.any(|component| component.eq_ignore_ascii_case(TRASH)) {
         return true;
     }
     let last = file_name(name);

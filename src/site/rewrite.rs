@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ::http::Method;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::pattern::{PathPattern, RedirectTemplate};
 use super::rules::rule;
 use super::{FileName, SourceLocation};
+use crate::http::target::Target;
 
 /// One `[[rewrite]]`.
 #[derive(Clone, Debug)]
@@ -99,8 +101,18 @@ impl TryFrom<RawRewrite> for RewriteRule {
                 raw.to
             ));
         }
+        let to = RedirectTemplate::new(&raw.to, from.stars())?;
+        let example_path = from.example_path();
+        let example = from.matches(&example_path).map(|it| to.expand(&it));
+        if example.is_none_or(|it| Target::parse(&Method::GET, &it).is_err()) {
+            return Err(format!(
+                "to must be a path that a request can have: below the root, each % with two \
+                 hexadecimal digits (got {:?})",
+                raw.to
+            ));
+        }
         Ok(Self {
-            to: RedirectTemplate::new(&raw.to, from.stars())?,
+            to,
             from,
             missing: raw.missing,
             location: SourceLocation::default(),
@@ -210,7 +222,18 @@ mod tests {
         for to in ["/b/$1", "/b", "/$1.html"] {
             assert!(parse(to), "{to}");
         }
-        for to in ["b", "https://a.test/", "/b?c", "/b#c", "/$2", "/a\\b", ""] {
+        for to in [
+            "b",
+            "https://a.test/",
+            "/b?c",
+            "/b#c",
+            "/$2",
+            "/a\\b",
+            "",
+            "/../b",
+            "/100%",
+            "/%00",
+        ] {
             assert!(!parse(to), "{to}");
         }
     }

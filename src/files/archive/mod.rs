@@ -27,7 +27,8 @@ use super::serve::SiteFiles;
 use crate::body::BodyStream;
 use crate::client_key::ClientKey;
 use crate::explain_log::explain;
-use crate::http::{Body, Request, Response, negotiation, target};
+use crate::http::disposition::attachment;
+use crate::http::{Body, Request, Response, negotiation};
 use crate::site::Listing;
 use policy::ArchivePolicy;
 use producer::ArchiveProducer;
@@ -105,11 +106,11 @@ impl SiteFiles {
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {
-                measure(walk().map_err(ArchiveError::Walk)?, policy.max_bytes)?;
+                measure(walk()?, policy.max_bytes)?;
                 let name = archive_name(self, request);
                 let producer = ArchiveProducer {
                     site: Arc::clone(self),
-                    walk: walk().map_err(ArchiveError::Walk)?,
+                    walk: walk()?,
                     writer: Some(ArchiveWriter::new(format).map_err(|error| {
                         log::error!("archive: {error}");
                         let text = "the archive could not be begun";
@@ -135,8 +136,8 @@ impl SiteFiles {
                     .with_header(CONTENT_TYPE, format.media_type())
                     .with_header(CONTENT_DISPOSITION, disposition(&name, format)))
             }
-            Err(ArchiveError::Walk(WalkError::Open(error))) => lookup.open_error(&error),
-            Err(ArchiveError::Walk(WalkError::TooManyEntries)) => Ok(Response::unavailable(
+            Err(ArchiveError::Open(error)) => lookup.open_error(&error),
+            Err(ArchiveError::Busy) => Ok(Response::unavailable(
                 "too many folder listings in progress; try again",
             )),
             Err(ArchiveError::Explained(error)) => Ok(self.explained(request, &error)),
@@ -174,7 +175,7 @@ impl SiteFiles {
 /// Checks that the files beneath a folder are within the limits.
 fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
     let (mut bytes, mut entries) = (0_u64, 0_usize);
-    while let Some(entry) = walk.next().map_err(ArchiveError::Walk)? {
+    while let Some(entry) = walk.next()? {
         bytes = bytes.saturating_add(entry.size);
         entries += 1;
         let explanation = if bytes > max_bytes {
@@ -191,9 +192,25 @@ fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
 }
 
 /// Why an archive is not begun.
+#[derive(Debug)]
 enum ArchiveError {
-    Walk(WalkError),
+    Open(OpenError),
+    /// It may be possible later.
+    Busy,
     Explained(ExplainedError),
+}
+
+impl From<WalkError> for ArchiveError {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Open(error) => Self::Open(error),
+            WalkError::TooManyEntries => Self::Busy,
+            WalkError::FolderTooLarge => Self::Explained(ExplainedError::new(
+                StatusCode::FORBIDDEN,
+                "a folder has more files and folders than a listing can have",
+            )),
+        }
+    }
 }
 
 impl From<ExplainedError> for ArchiveError {
@@ -227,19 +244,42 @@ fn archive_name(site: &SiteFiles, request: &Request<'_>) -> Vec<u8> {
     }
 }
 
-/// Returns a Content-Disposition with the name in ASCII and, for all clients of today, in UTF-8 (RFC 6266
-/// §4.3).
+/// Returns a Content-Disposition with the name of the archive.
 fn disposition(name: &[u8], format: ArchiveFormat) -> String {
+    /// A longer name is cut by clients, with its extension.
+    const MAX_NAME_CHARS: usize = 150;
     let text = String::from_utf8_lossy(name);
-    let plain: String = text
-        .chars()
-        .map(|letter| match letter {
-            '"' | '\\' | '%' => '_',
-            letter if letter.is_ascii_graphic() || letter == ' ' => letter,
-            _ => '_',
-        })
-        .collect();
-    let encoded = target::encode_component(text.as_bytes());
-    let extension = format.extension();
-    format!("attachment; filename=\"{plain}.{extension}\"; filename*=UTF-8''{encoded}.{extension}")
+    let short: String = text.chars().take(MAX_NAME_CHARS).collect();
+    attachment(&format!("{short}.{}", format.extension()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_of_any_folder_has_its_extension_and_is_not_disguised() {
+        for (name, expected) in [
+            (
+                "a \"b\"",
+                "attachment; filename=\"a _b_.zip\"; filename*=UTF-8''a%20%22b%22.zip",
+            ),
+            ("\u{202E}gpj", "attachment; filename=\"gpj.zip\""),
+        ] {
+            let value = disposition(name.as_bytes(), ArchiveFormat::Zip);
+            assert_eq!(value, expected, "{name:?}");
+        }
+        let longest = disposition("é".repeat(127).as_bytes(), ArchiveFormat::Tar);
+        assert!(longest.ends_with(".tar"), "{longest}");
+    }
+
+    #[test]
+    fn folder_with_too_many_entries_is_an_error_that_stays() {
+        match ArchiveError::from(WalkError::FolderTooLarge) {
+            ArchiveError::Explained(error) => assert_eq!(error.status, StatusCode::FORBIDDEN),
+            error => panic!("{error:?}"),
+        }
+        let error = ArchiveError::from(WalkError::TooManyEntries);
+        assert!(matches!(error, ArchiveError::Busy), "{error:?}");
+    }
 }

@@ -168,7 +168,7 @@ impl CurrentFile {
 fn walk_failed(error: WalkError) -> io::Error {
     match error {
         WalkError::Open(error) => open_failed(error),
-        WalkError::TooManyEntries => {
+        WalkError::FolderTooLarge | WalkError::TooManyEntries => {
             io::Error::other("too many entries in the folders of archives")
         }
     }

@@ -48,7 +48,9 @@ pub(super) struct WalkedEntry {
 #[derive(Debug)]
 pub(super) enum WalkError {
     Open(OpenError),
-    /// A folder has too many entries, or all folders that are being read together have.
+    /// A folder has more entries than are read.
+    FolderTooLarge,
+    /// All folders that are being read have too many entries together.
     TooManyEntries,
 }
 
@@ -144,7 +146,7 @@ impl FolderWalk {
         let entries = tree.entries(&self.snapshot.root, &name);
         let entries = entries.map_err(WalkError::Open)?;
         if entries.extent() == Completeness::Truncated {
-            return Err(WalkError::TooManyEntries);
+            return Err(WalkError::FolderTooLarge);
         }
         let permit = tree.listed_entries.try_acquire(entries.len());
         self.open.push(OpenFolder {

@@ -1,6 +1,7 @@
 //! Writes archives into memory, from where the pieces of the body are taken. The headers are those of the
 //! crates `tar` and `zip`; neither seeks back.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -45,8 +46,16 @@ enum Archive {
         /// The length of the current file in bytes.
         len: u64,
     },
-    Zip(Box<ZipWriter<StreamWriter<Output>>>),
+    Zip {
+        zip: Box<ZipWriter<StreamWriter<Output>>>,
+        names: ZipNames,
+    },
 }
+
+/// The names in a zip archive that have a percent sign, each with the number of its uses: that of a file
+/// may be equal to another one whose bytes were encoded.
+#[derive(Default)]
+struct ZipNames(HashMap<String, usize>);
 
 /// Compresses a tar archive.
 enum Encoder {
@@ -67,7 +76,10 @@ impl ArchiveWriter {
         let out = output.clone();
         let encoder = match format {
             ArchiveFormat::Zip => {
-                let archive = Archive::Zip(Box::new(ZipWriter::new_stream(out)));
+                let archive = Archive::Zip {
+                    zip: Box::new(ZipWriter::new_stream(out)),
+                    names: ZipNames::default(),
+                };
                 return Ok(Self { output, archive });
             }
             ArchiveFormat::Tar => Encoder::Plain(out),
@@ -95,9 +107,12 @@ impl ArchiveWriter {
                 header.set_mode(FOLDER_MODE);
                 builder.append_data(&mut header, name_as_path(name), io::empty())
             }
-            Archive::Zip(zip) => {
+            Archive::Zip { zip, names } => {
+                let Some(name) = names.of_folder(name) else {
+                    return Ok(());
+                };
                 let options = zip_options(modified)?.unix_permissions(FOLDER_MODE);
-                Ok(zip.add_directory(zip_name(name), options)?)
+                Ok(zip.add_directory(name, options)?)
             }
         }
     }
@@ -121,7 +136,7 @@ impl ArchiveWriter {
                 *current = len;
                 builder.append_data(&mut header, name_as_path(name), io::empty())
             }
-            Archive::Zip(zip) => {
+            Archive::Zip { zip, names } => {
                 let options = zip_options(modified)?
                     .unix_permissions(FILE_MODE)
                     .large_file(len >= LARGE_ZIP_FILE);
@@ -131,7 +146,7 @@ impl ArchiveWriter {
                     }
                     _ => options,
                 };
-                Ok(zip.start_file(zip_name(name), options)?)
+                Ok(zip.start_file(names.of_file(name), options)?)
             }
         }
     }
@@ -140,7 +155,7 @@ impl ArchiveWriter {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.archive {
             Archive::Tar { builder, .. } => builder.get_mut().write_all(bytes),
-            Archive::Zip(zip) => zip.write_all(bytes),
+            Archive::Zip { zip, .. } => zip.write_all(bytes),
         }
     }
 
@@ -153,7 +168,7 @@ impl ArchiveWriter {
                     .get_mut()
                     .write_all(&[0; TAR_BLOCK as usize][..padding as usize])
             }
-            Archive::Zip(_) => Ok(()),
+            Archive::Zip { .. } => Ok(()),
         }
     }
 
@@ -167,7 +182,7 @@ impl ArchiveWriter {
                 #[cfg(feature = "compress")]
                 Encoder::Zstd(zstd) => drop(zstd.finish()?),
             },
-            Archive::Zip(zip) => drop(zip.finish()?),
+            Archive::Zip { zip, .. } => drop(zip.finish()?),
         }
         Ok(self.output.take())
     }
@@ -180,6 +195,32 @@ impl ArchiveWriter {
     /// Takes the bytes that were written.
     pub(super) fn take(&self) -> Vec<u8> {
         self.output.take()
+    }
+}
+
+impl ZipNames {
+    /// Returns the name of a folder, or `None` if it is that of one in the archive, which has the entries of
+    /// both then.
+    fn of_folder(&mut self, name: &[u8]) -> Option<String> {
+        let name = zip_name(name);
+        let is_new = !name.contains('%') || self.0.insert(name.clone(), 1).is_none();
+        is_new.then_some(name)
+    }
+
+    /// Returns a name that no other file in the archive has: with a number at its end, if need be.
+    fn of_file(&mut self, name: &[u8]) -> String {
+        let name = zip_name(name);
+        if !name.contains('%') {
+            return name;
+        }
+        let mut unused = name.clone();
+        while self.0.contains_key(&unused) {
+            let uses = self.0.entry(name.clone()).or_default();
+            *uses += 1;
+            unused = format!("{name} ({uses})");
+        }
+        self.0.insert(unused.clone(), 1);
+        unused
     }
 }
 
@@ -279,6 +320,38 @@ mod tests {
     fn zip_names_are_utf8() {
         assert_eq!(zip_name("a/é ü.txt".as_bytes()), "a/é ü.txt");
         assert_eq!(zip_name(b"not \xFF\xFE text"), "not %FF%FE text");
+    }
+
+    #[test]
+    fn zip_names_are_unique() -> io::Result<()> {
+        let mut writer = ArchiveWriter::new(ArchiveFormat::Zip)?;
+        for folder in [&b"\xFF/"[..], b"%FF/"] {
+            writer.add_folder(folder, 0)?;
+        }
+        for file in [
+            &b"%FF/a"[..],
+            b"\xFF/a",
+            b"%FF\xFF",
+            b"\xFF%FF",
+            b"\xFF\xFF",
+        ] {
+            writer.start_file(file, 0, 0, Compressibility::Usual)?;
+            writer.end_file()?;
+        }
+        let archive = zip::ZipArchive::new(io::Cursor::new(writer.finish()?))?;
+        let names: Result<Vec<_>, _> = archive.file_names().collect();
+        let mut names = names?;
+        names.sort_unstable();
+        let expected = [
+            "%FF%FF",
+            "%FF%FF (2)",
+            "%FF%FF (3)",
+            "%FF/",
+            "%FF/a",
+            "%FF/a (2)",
+        ];
+        assert_eq!(names, expected);
+        Ok(())
     }
 
     /// More than a zip archive can count without the extension zip64.

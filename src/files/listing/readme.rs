@@ -92,6 +92,10 @@ fn harmless(event: Event<'_>) -> Event<'_> {
             title,
             id,
         }),
+        Event::Start(Tag::FootnoteDefinition(name)) => {
+            Event::Start(Tag::FootnoteDefinition(footnote_id(&name)))
+        }
+        Event::FootnoteReference(name) => Event::FootnoteReference(footnote_id(&name)),
         Event::Start(Tag::Heading {
             level,
             classes,
@@ -107,6 +111,11 @@ fn harmless(event: Event<'_>) -> Event<'_> {
         Event::End(TagEnd::Heading(level)) => Event::End(TagEnd::Heading(below(level))),
         event => event,
     }
+}
+
+/// Returns the id of a footnote: an element of the page itself may have that which the author has chosen.
+fn footnote_id<'a>(name: &str) -> CowStr<'a> {
+    format!("readme-note-{name}").into()
 }
 
 fn below(level: HeadingLevel) -> HeadingLevel {
@@ -189,6 +198,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn footnotes_have_no_ids_of_the_page() {
+        let html = render(b"a[^zone]\n\n[^zone]: b\n", ReadmeSyntax::Markdown);
+        assert!(html.contains("href=\"#readme-note-zone\""), "{html}");
+        assert!(html.contains("id=\"readme-note-zone\""), "{html}");
+        assert!(!html.contains("\"zone\""), "{html}");
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn destination(request: &Request<'_>) -> Result<Vec<u8>, ExplainedError> {
     // A site may be nested below a prefix.
     let prefix = request.prefix_bytes();
     let path = parsed.path_bytes().strip_prefix(prefix);
+    let path = path.filter(|path| path.starts_with(b"/"));
     let path = path.ok_or_else(|| bad("the Destination is outside of this site"))?;
     Ok(name(path).to_vec())
 }

@@ -13,6 +13,9 @@ use crate::site::SITE_FILE;
 /// Linux' NAME_MAX.
 pub(super) const MAX_NAME_BYTES: usize = 255;
 
+/// Linux' PATH_MAX without the NUL. Folders that are deeper could be created, but not opened.
+const MAX_PATH_BYTES: usize = 4095;
+
 /// What a request asks to store.
 pub(super) enum UploadTarget<'r> {
     /// The content, as the file of this name beneath the root.
@@ -90,6 +93,9 @@ pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), Exp
     }
     if last.len() > MAX_NAME_BYTES {
         return bad("the file name is longer than 255 bytes");
+    }
+    if name.len() > MAX_PATH_BYTES {
+        return bad("the path is longer than 4095 bytes");
     }
     // A folder may have a second name, through a link or in another case, so only the last
     // component of a hidden name is compared.
