@@ -168,6 +168,63 @@ fn site_is_served_below_its_base_only() {
 }
 
 #[test]
+fn error_pages_lead_to_the_index_below_the_base_and_do_not_reveal_it() {
+    let folder = folder();
+    fs::write(folder.path().join("sub/README.md"), "[x](/a.txt)").expect("write file");
+    let rules = "[[access]]\npath = \"/sub/b.txt\"\ndeny = [\"all\"]\n";
+    fs::write(folder.path().join("rules"), rules).expect("write file");
+    let args = ["--config=rules", "--access-log=off", "--listing=on", "."];
+    let errors = |site: &TwsProcess, base: &str, page: &str| {
+        for (method, path, status) in [
+            ("GET", "none", 404),
+            ("GET", "none", 404),
+            ("GET", "sub/b.txt", 403),
+            ("PUT", "a.txt", 405),
+            ("BREW", "a.txt", 501),
+        ] {
+            for accept in ["text/html", "text/plain"] {
+                let fields = format!("Accept: {accept}\r\n");
+                let path = format!("{base}{path}");
+                let response = site.client().request(method, &path, &fields);
+                assert_eq!(response.status, status, "{method} {path}");
+                let text = response.text();
+                // A reason in plain text has no hint.
+                if accept == "text/html" || text.contains("Hint") {
+                    assert!(text.contains(page), "{text}");
+                }
+            }
+        }
+    };
+    let site = TwsProcess::start(folder.path(), &[&["--base=/docs/x"], &args[..]].concat());
+    errors(&site, "/docs/x/", "/docs/x/");
+    let mut client = site.client();
+    let html = "Accept: text/html\r\n";
+    for path in ["/", "/docs/", "/none"] {
+        let response = client.request("GET", path, html);
+        assert_eq!(response.status, 404, "{path}");
+        assert!(!response.text().contains("Hint"), "{path}");
+    }
+    client.send(format!(
+        "GET /docs/x/sub/ HTTP/1.1\r\nHost: localhost\r\n{html}\r\n"
+    ));
+    client.head();
+    let listing = String::from_utf8(client.chunks()).expect("a listing is UTF-8");
+    assert!(listing.contains("<a href=\"../a.txt\">x</a>"), "{listing}");
+
+    let site = TwsProcess::start(folder.path(), &[&["--random-path"], &args[..]].concat());
+    let base = announced_path(&site);
+    errors(&site, &base, &base);
+    for (method, path) in [("GET", "/"), ("GET", "/x/y"), ("PUT", "/"), ("GET", "//")] {
+        for fields in ["", html, "Accept: application/json\r\n"] {
+            let response = site.client().request(method, path, fields);
+            let all = response.head.clone() + &response.text();
+            let secret = base.trim_matches('/');
+            assert!(response.status == 404 && !all.contains(secret), "{all}");
+        }
+    }
+}
+
+#[test]
 fn random_path_is_announced_and_survives_reload_and_upgrade() {
     let folder = folder();
     let args = [

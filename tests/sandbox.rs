@@ -256,6 +256,7 @@ fn new_root_outside_of_sandbox_is_503() {
     fs::remove_dir_all(root).expect("remove directory");
     fs::create_dir(root).expect("create directory");
     if is_confined {
+        assert!(sandbox(&lines).contains("restart"), "{lines:?}");
         eventually!(|| client.get("/none").status == 503);
     } else {
         fs::write(root.join("page"), "new").expect("write file");

@@ -480,4 +480,13 @@ fn nested_site_redirects_keep_prefix() {
             "{target}"
         );
     }
+    // The page of the first prefix is not that of the others.
+    for name in ["x", "y", "%3Cz%3E", "x"] {
+        let request =
+            Request::get(&format!("/a%20b/{name}/none")).with_header("Accept", "text/html");
+        let response = router.handle(&request).wait();
+        let page = String::from_utf8(response.into_content().expect("bytes in memory"))
+            .expect("a page is UTF-8");
+        assert!(page.contains(&format!("href=\"/a%20b/{name}/\"")), "{page}");
+    }
 }

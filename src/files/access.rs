@@ -226,7 +226,7 @@ impl Handler for NetworkAccess {
 fn denied(request: &Request<'_>) -> Response {
     let status = StatusCode::FORBIDDEN;
     let plain = Response::text(format!("{status}: not from this network\n"));
-    error_page::instead_of(plain.with_status(status), request.fields())
+    error_page::with_index(plain.with_status(status), request)
 }
 
 #[cfg(test)]

@@ -200,8 +200,9 @@ impl Lookup<'_> {
         };
         let mut content = Vec::new();
         let most = readme::MAX_README_BYTES;
+        let depth = memchr::memchr_iter(b'/', self.folder()).count();
         match (&opened.file).take(most + 1).read_to_end(&mut content) {
-            Ok(1..) if content.len() as u64 <= most => readme::render(&content, syntax),
+            Ok(1..) if content.len() as u64 <= most => readme::render(&content, syntax, depth),
             _ => String::new(),
         }
     }

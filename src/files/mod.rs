@@ -258,7 +258,7 @@ impl Handler for StaticFiles {
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let response = error_page::instead_of(rejection.into(), request.fields());
+        let response = error_page::with_index(rejection.into(), request);
         match RequestFields::of(self.hosts.site_of(request), request) {
             Some(fields) => fields.add(response),
             None => response,

@@ -110,7 +110,12 @@ pub(super) enum DotFiles {
 
 /// The built-in pages of the errors that files have, each rendered when it is first sent.
 #[derive(Debug, Default)]
-struct BuiltInPages([[OnceLock<PreparedResponse>; 3]; FILE_ERRORS.len()]);
+struct BuiltInPages {
+    /// The prefix of the first request that failed, which usually is that of all requests. Pages lead
+    /// to the index below it.
+    prefix: OnceLock<Vec<u8>>,
+    rendered: [[OnceLock<PreparedResponse>; 3]; FILE_ERRORS.len()],
+}
 
 const FILE_ERRORS: [StatusCode; 5] = [
     StatusCode::NOT_FOUND,
@@ -125,13 +130,15 @@ impl BuiltInPages {
         &self,
         status: StatusCode,
         format: ResponseFormat,
+        prefix: &[u8],
         render: impl FnOnce() -> Response,
     ) -> Response {
+        let is_first = || self.prefix.get_or_init(|| prefix.to_vec()) == prefix;
         match FILE_ERRORS.iter().position(|error| *error == status) {
-            Some(at) => self.0[at][format as usize]
+            Some(at) if is_first() => self.rendered[at][format as usize]
                 .get_or_init(|| PreparedResponse::new(render()))
                 .response(),
-            None => render(),
+            _ => render(),
         }
     }
 }
@@ -393,13 +400,20 @@ impl Rules {
     }
 
     /// Returns the response with the built-in page of an error.
-    pub(super) fn built_in_page(&self, status: StatusCode, format: ResponseFormat) -> Response {
+    pub(super) fn built_in_page(
+        &self,
+        status: StatusCode,
+        format: ResponseFormat,
+        request: &Request<'_>,
+    ) -> Response {
         let render = || {
-            let mut response = error_page::page(status, format);
+            let index = error_page::index_of(request);
+            let mut response = error_page::page(status, format, Some(&index));
             self.add_security_headers(response.headers_mut());
             response
         };
-        self.built_in_pages.response(status, format, render)
+        let prefix = request.prefix_bytes();
+        self.built_in_pages.response(status, format, prefix, render)
     }
 
     pub(super) fn error_page(&self, status: StatusCode) -> Option<&[u8]> {

@@ -184,7 +184,7 @@ impl SiteFiles {
             explain!("method", "{method} is not supported for files");
         }
         let plain = method_not_allowed(method, self.allowed_methods());
-        let mut response = error_page::instead_of(plain, request.fields());
+        let mut response = error_page::with_index(plain, request);
         let rules = &self.tree.rules;
         rules.add_security_headers(response.headers_mut());
         response
@@ -347,7 +347,7 @@ impl Lookup<'_> {
                 rules.add_security_headers(response.headers_mut());
                 Ok(response)
             }
-            _ => Ok(rules.built_in_page(status, format)),
+            _ => Ok(rules.built_in_page(status, format, self.request)),
         }
     }
 

@@ -288,15 +288,21 @@ impl Tree {
         let mut unreadable = self.unreadable.lock();
         if unreadable.replace(inode) != Some(inode) {
             let path = self.path.display();
+            let served = if self.is_lost() {
+                "requests get 503"
+            } else {
+                "the old one is served"
+            };
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "if the sandbox blocks it, restart, serve a folder inside a project folder, or use --no-sandbox"
+                    "if its mode permits reading, the sandbox blocks it: restart tws now, and to need \
+                     no restart next time, serve a folder inside it (dist), or use --no-sandbox"
                 }
                 _ => "it is tried again",
             };
             log::warn!(
-                "{path}: the folder was replaced and the new one cannot be opened: {error}; the old \
-                 one is served; {remedy}"
+                "{path}: the folder was replaced and the new one cannot be opened: {error}; {served}; \
+                 {remedy}"
             );
         }
     }

@@ -321,7 +321,7 @@ impl<S> Router<S> {
                 );
                 let status = StatusCode::NOT_FOUND;
                 let plain = Response::text(format!("{status}\n")).with_status(status);
-                return error_page::instead_of(plain, request.fields());
+                return self.error_page(plain, request);
             }
             NoHandler::Methods(routes) => routes,
         };
@@ -337,7 +337,17 @@ impl<S> Router<S> {
         } else {
             response::method_not_allowed(method, &allow)
         };
-        error_page::instead_of(plain, request.fields())
+        self.error_page(plain, request)
+    }
+
+    /// Returns the page of an error. It leads to the index if the router has one: a site below a prefix
+    /// that cannot be guessed is not named.
+    fn error_page(&self, plain: Response, request: &Request<'_>) -> Response {
+        if self.fallback.is_some() || self.paths.at("/").is_ok() {
+            error_page::with_index(plain, request)
+        } else {
+            error_page::instead_of(plain, request.fields())
+        }
     }
 }
 
@@ -412,7 +422,7 @@ impl<S: Send + Sync> Handler for Router<S> {
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.find(request) {
             Ok((handler, request)) => handler.reject(&request, rejection),
-            Err(_) => error_page::instead_of(rejection.into(), request.fields()),
+            Err(_) => self.error_page(rejection.into(), request),
         }
     }
 }

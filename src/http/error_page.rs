@@ -1,13 +1,14 @@
 //! Error responses in the format that the client prefers (HTML, JSON or text), for errors without a
-//! custom page. They contain nothing from the request.
+//! custom page. They contain nothing from the request but the prefix of the handler, in a link.
 
 use ::http::StatusCode;
 use ::http::header::{ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, VARY};
 use serde_json::json;
 
-use super::Response;
 use super::fields::Fields;
+use super::html_text::HtmlText;
 use super::negotiation::{self, ResponseFormat};
+use super::{Request, Response};
 
 /// The style of error pages, with which those of listings and of the admin interface begin.
 pub(crate) const BASE_STYLE: &str = include_str!("page.css");
@@ -16,15 +17,30 @@ pub(crate) const BASE_STYLE: &str = include_str!("page.css");
 pub(crate) const BASE_STYLE_HASH: &str = "mddoKvdxDJQyHH+Kg8U0wZfX17+Z+48g+vZlCmOYF9w=";
 
 /// Replaces a one-line text error by a page if the client prefers HTML or JSON. The Allow and
-/// Connection fields are kept.
+/// Connection fields are kept. The page has no link: it is for handlers that may be outside of the
+/// prefix of a site, or that refuse the index as well.
 pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
+    replaced(plain, fields, None)
+}
+
+/// As [`instead_of`], with a link to the index of the site that the handler belongs to.
+pub(crate) fn with_index(plain: Response, request: &Request<'_>) -> Response {
+    replaced(plain, request.fields(), Some(&index_of(request)))
+}
+
+/// Returns the encoded path of the index of the site that the handler belongs to.
+pub(crate) fn index_of(request: &Request<'_>) -> String {
+    request.encoded_prefix() + "/"
+}
+
+fn replaced(plain: Response, fields: &Fields<'_>, index: Option<&str>) -> Response {
     let format = negotiation::response_format(fields);
     if format == ResponseFormat::Text {
         return plain.with_header(VARY, "Accept");
     }
     let kept =
         [ALLOW, CONNECTION].map(|name| plain.headers().get(&name).map(|value| (name, value)));
-    let page = page(plain.status(), format);
+    let page = page(plain.status(), format, index);
     kept.into_iter()
         .flatten()
         .fold(page, |page, (name, value)| {
@@ -32,26 +48,29 @@ pub(crate) fn instead_of(plain: Response, fields: &Fields<'_>) -> Response {
         })
 }
 
-/// Builds the error response for a status.
-pub(crate) fn page(status: StatusCode, format: ResponseFormat) -> Response {
+/// Builds the error response for a status, with a hint to visit the index at this encoded path.
+pub(crate) fn page(status: StatusCode, format: ResponseFormat, index: Option<&str>) -> Response {
     let (number, reason) = number_and_reason(status);
     let explanation = explanation(status);
     let response = match format {
-        ResponseFormat::Html => html(
-            status,
-            &format!(
-                "<p>{explanation}</p>\n\
-                 <p>Hint: visit the <a href=\"/\">index page</a>.</p>\n"
-            ),
-        ),
+        ResponseFormat::Html => {
+            let hint = index.map_or(String::new(), |index| {
+                let index = HtmlText(index.as_bytes());
+                format!("<p>Hint: visit the <a href=\"{index}\">index page</a>.</p>\n")
+            });
+            html(status, &format!("<p>{explanation}</p>\n{hint}"))
+        }
         ResponseFormat::Json => Response::json(&json!({
             "status": number,
             "error": reason,
             "explanation": explanation,
         })),
-        ResponseFormat::Text => Response::text(format!(
-            "Error: {number} {reason}\n{explanation}\nHint: visit the index page at /\n"
-        )),
+        ResponseFormat::Text => {
+            let hint = index.map_or(String::new(), |index| {
+                format!("Hint: visit the index page at {index}\n")
+            });
+            Response::text(format!("Error: {number} {reason}\n{explanation}\n{hint}"))
+        }
     };
     response.with_status(status).with_header(VARY, "Accept")
 }
@@ -113,7 +132,11 @@ mod tests {
     use super::*;
 
     fn content(status: StatusCode, format: ResponseFormat) -> String {
-        let content = page(status, format)
+        content_with(status, format, Some("/"))
+    }
+
+    fn content_with(status: StatusCode, format: ResponseFormat, index: Option<&str>) -> String {
+        let content = page(status, format, index)
             .into_content()
             .expect("bytes in memory");
         String::from_utf8(content).expect("UTF-8")
@@ -148,6 +171,17 @@ mod tests {
             "explanation": "The requested file could not be found.",
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn hint_leads_to_the_index_or_is_left_out() {
+        let found = |format, index| content_with(StatusCode::NOT_FOUND, format, index);
+        let odd = Some("/a&'b/");
+        assert!(found(ResponseFormat::Html, odd).contains(r#"href="/a&amp;&#39;b/""#));
+        assert!(found(ResponseFormat::Text, odd).ends_with(" at /a&'b/\n"));
+        for format in [ResponseFormat::Html, ResponseFormat::Text] {
+            assert!(!found(format, None).contains("Hint"));
+        }
     }
 
     #[test]

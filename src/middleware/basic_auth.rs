@@ -306,7 +306,7 @@ impl Handler for BasicAuth {
             Claim::Public(_) => self.inner.reject(request, rejection),
             // An unauthenticated client learns nothing about the handler.
             Claim::Missing | Claim::Unverified(_) | Claim::Limited(_) => {
-                error_page::instead_of(rejection.into(), request.fields())
+                error_page::with_index(rejection.into(), request)
             }
         }
     }
@@ -345,7 +345,7 @@ fn explain_limit() {
 fn challenge(request: &Request<'_>) -> Response {
     let status = StatusCode::UNAUTHORIZED;
     let plain = Response::text(format!("{status}: authentication required\n"));
-    error_page::instead_of(plain.with_status(status), request.fields())
+    error_page::with_index(plain.with_status(status), request)
         .with_header(WWW_AUTHENTICATE, CHALLENGE)
 }
 

@@ -80,14 +80,20 @@ impl Credentials {
     ///
     /// As [`read`](Self::read).
     pub fn read_with(path: Option<&Path>, lines: &[String]) -> Result<Self, Error> {
-        let mut credentials = match path {
-            Some(path) => Self::read(path)?,
-            None => return Self::parse(&lines.join("\n")).map_err(Error::Setting),
+        let (mut credentials, lines) = match path {
+            Some(path) => (Self::read(path)?, lines),
+            None => {
+                let (first, others) = lines.split_at(lines.len().min(1));
+                let first = Self::parse(&first.concat()).map_err(Error::Setting)?;
+                (first, others)
+            }
         };
         for line in lines {
             let (user, hash) = parse_line(line).map_err(Error::Setting)?;
             if credentials.hashes.insert(user.to_owned(), hash).is_some() {
-                let text = format!("{user:?} is also in the file of passwords; keep one of them");
+                let text = format!(
+                    "user {user:?} has two passwords here or in the file; keep one of them"
+                );
                 return Err(Error::Setting(text));
             }
         }
@@ -198,6 +204,10 @@ pub(super) mod tests {
         assert!(!line.contains("secret"), "{line}");
         let others = Credentials::line("ana", "secret").expect("a line");
         assert_ne!(line, others, "the salt is random");
+        let twice = Credentials::read_with(None, &[line.clone(), others]);
+        // Lines of a file have numbers; these have not.
+        let error = twice.err().expect("one user twice").to_string();
+        assert!(error.starts_with("user \"ana\""), "{error}");
         let credentials = Credentials::read_with(None, &[line]).expect("credentials");
         assert!(credentials.verify("ana", "secret"));
         assert!(!credentials.verify("ana", "Secret"));

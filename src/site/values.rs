@@ -54,6 +54,7 @@ pub enum Archive {
 #[serde(rename_all = "kebab-case")]
 pub enum Deletion {
     /// They are moved to `.tws-trash` in the root, which is never served, below the time of the deletion.
+    /// It may be emptied at any time, which the server does not do.
     #[default]
     Trash,
     /// They are removed.

@@ -32,10 +32,10 @@ pub(in crate::files) fn find(entries: &Entries) -> Option<(&[u8], ReadmeSyntax)>
     })
 }
 
-/// Returns the content of a README as HTML.
-pub(in crate::files) fn render(content: &[u8], syntax: ReadmeSyntax) -> String {
+/// Returns the content of a README as HTML. Its folder is `depth` folders below the root of the site.
+pub(in crate::files) fn render(content: &[u8], syntax: ReadmeSyntax, depth: usize) -> String {
     match syntax {
-        ReadmeSyntax::Markdown => markdown(&String::from_utf8_lossy(content)),
+        ReadmeSyntax::Markdown => markdown(&String::from_utf8_lossy(content), depth),
         ReadmeSyntax::Plain => plain(content),
     }
 }
@@ -53,19 +53,24 @@ fn plain(content: &[u8]) -> String {
     out + "</pre>\n"
 }
 
-fn markdown(text: &str) -> String {
+fn markdown(text: &str, depth: usize) -> String {
     let options = Options::ENABLE_TABLES
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_FOOTNOTES;
     let mut out = String::with_capacity(text.len() * 3 / 2);
-    html::push_html(&mut out, Parser::new_ext(text, options).map(harmless));
+    let root = match depth {
+        0 => "./".to_owned(),
+        depth => "../".repeat(depth),
+    };
+    let events = Parser::new_ext(text, options).map(|event| harmless(event, &root));
+    html::push_html(&mut out, events);
     out
 }
 
 /// Replaces what could do more than show text: raw HTML becomes text, unsafe links lead nowhere, and the
-/// levels of headings begin below that of the page.
-fn harmless(event: Event<'_>) -> Event<'_> {
+/// levels of headings begin below that of the page. `root` is the relative path of the site's root.
+fn harmless<'e>(event: Event<'e>, root: &str) -> Event<'e> {
     match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
         Event::Start(Tag::HtmlBlock) => Event::Start(Tag::Paragraph),
@@ -77,7 +82,7 @@ fn harmless(event: Event<'_>) -> Event<'_> {
             id,
         }) => Event::Start(Tag::Link {
             link_type,
-            dest_url: safe_link(dest_url),
+            dest_url: safe_link(dest_url, root),
             title,
             id,
         }),
@@ -88,7 +93,7 @@ fn harmless(event: Event<'_>) -> Event<'_> {
             id,
         }) => Event::Start(Tag::Image {
             link_type,
-            dest_url: safe_link(dest_url),
+            dest_url: safe_link(dest_url, root),
             title,
             id,
         }),
@@ -129,8 +134,14 @@ fn below(level: HeadingLevel) -> HeadingLevel {
 }
 
 /// Returns a link whose scheme is not `http`, `https` or `mailto` as one to this page. A link without a
-/// scheme is relative. Browsers ignore control characters in a scheme.
-fn safe_link(link: CowStr<'_>) -> CowStr<'_> {
+/// scheme is relative. Browsers ignore control characters in a scheme. A path from the root of the host
+/// is one from the root of the site, which may be served below a prefix.
+fn safe_link<'l>(link: CowStr<'l>, root: &str) -> CowStr<'l> {
+    if let Some(path) = link.strip_prefix('/')
+        && !path.starts_with(['/', '\\'])
+    {
+        return [root, path].concat().into();
+    }
     let end = link.find(['/', '?', '#']).unwrap_or(link.len());
     let is_safe = match link[..end].split_once(':') {
         Some((scheme, _)) => ["http", "https", "mailto"]
@@ -193,7 +204,7 @@ mod tests {
             ("<data:x>", "<p><a href=\"#\">data:x</a></p>\n"),
         ] {
             assert_eq!(
-                render(text.as_bytes(), ReadmeSyntax::Markdown),
+                render(text.as_bytes(), ReadmeSyntax::Markdown, 0),
                 expected,
                 "{text}"
             );
@@ -202,16 +213,36 @@ mod tests {
 
     #[test]
     fn footnotes_have_no_ids_of_the_page() {
-        let html = render(b"a[^zone]\n\n[^zone]: b\n", ReadmeSyntax::Markdown);
+        let html = render(b"a[^zone]\n\n[^zone]: b\n", ReadmeSyntax::Markdown, 0);
         assert!(html.contains("href=\"#readme-note-zone\""), "{html}");
         assert!(html.contains("id=\"readme-note-zone\""), "{html}");
         assert!(!html.contains("\"zone\""), "{html}");
     }
 
     #[test]
+    fn links_from_the_root_stay_in_the_site() {
+        for (depth, link, expected) in [
+            (0, "/", "./"),
+            (0, "/a/b.png", "./a/b.png"),
+            (1, "/a:b?c#d", "../a:b?c#d"),
+            (3, "/", "../../../"),
+            (3, "a/../b", "a/../b"),
+            (1, "//a.test/b", "//a.test/b"),
+            (1, "?json", "?json"),
+        ] {
+            let text = format!("[x]({link}) ![y]({link})");
+            let html = render(text.as_bytes(), ReadmeSyntax::Markdown, depth);
+            let expected = format!(
+                "<p><a href=\"{expected}\">x</a> <img src=\"{expected}\" alt=\"y\" /></p>\n"
+            );
+            assert_eq!(html, expected, "{link}");
+        }
+    }
+
+    #[test]
     fn plain_text_keeps_lines_and_escapes() {
         assert_eq!(
-            render(b"a\t<b>\r\n\x1B&\xFF", ReadmeSyntax::Plain),
+            render(b"a\t<b>\r\n\x1B&\xFF", ReadmeSyntax::Plain, 0),
             "<pre>a\t&lt;b&gt;\n\u{241B}&amp;\u{FFFD}\n</pre>\n"
         );
     }

@@ -417,7 +417,8 @@ pub(super) struct Flags {
 
     /// Deleted files: trash, permanent
     ///
-    /// trash: move them to .tws-trash in the root, which is never served. [default: trash]
+    /// trash: move them to .tws-trash in the root, which is never served. tws does not empty it; `rm -r
+    /// ROOT/.tws-trash` does, at any time. [default: trash]
     #[arg(long, value_name = "HOW", value_parser = one_of::<Deletion>(Deletion::VALUES), help_heading = ACCESS)]
     pub(super) manage_delete: Option<Deletion>,
 

@@ -111,6 +111,8 @@ pub(crate) struct Sandbox {
     writable: Vec<PathBuf>,
     /// The folders of roots that may be replaced. For the banner.
     replaceable: Vec<PathBuf>,
+    /// The roots that need a restart if they are replaced. For the banner.
+    irreplaceable: Vec<PathBuf>,
 }
 
 /// The access that is allowed to a file, or beneath a folder.
@@ -177,6 +179,7 @@ impl Sandbox {
             readable: Vec::new(),
             writable: Vec::new(),
             replaceable: Vec::new(),
+            irreplaceable: Vec::new(),
         };
         for path in LIBRARIES {
             sandbox.allow(path, EXECUTE);
@@ -210,6 +213,9 @@ impl Sandbox {
             served.push(deployments(folder));
             served.retain(|path| path != Path::new("/"));
         }
+        let is_folder_alone = root
+            .canonicalize()
+            .is_ok_and(|real| real.parent().is_some() && served == [real]);
         for path in served {
             if root_access != RootAccess::ReadOnly {
                 add_once(&mut self.writable, &path);
@@ -218,9 +224,13 @@ impl Sandbox {
             self.allow(path, access);
         }
         let home = home_folder().unwrap_or_else(|| PathBuf::from("/"));
-        if let Some(project) = project(root, &home) {
-            add_once(&mut self.replaceable, &project);
-            self.allow(project, READ);
+        match project(root, &home) {
+            Some(project) => {
+                add_once(&mut self.replaceable, &project);
+                self.allow(project, READ);
+            }
+            None if is_folder_alone => add_once(&mut self.irreplaceable, root),
+            None => {}
         }
     }
 
@@ -387,15 +397,19 @@ impl Sandbox {
             version if version < ABI::V4 => "; this kernel cannot restrict connecting",
             _ => "",
         };
-        let replaced = match (self.read_scope, &self.replaceable[..]) {
-            (ReadScope::Everywhere, _) | (_, []) => String::new(),
-            (ReadScope::ByRules, folders) => {
-                format!("; reads a replaced root in {}", list(folders))
+        let mut text = format!("reads {reads}, writes {writes} (Landlock{limitation})");
+        if self.read_scope == ReadScope::ByRules {
+            if !self.replaceable.is_empty() {
+                text += &format!("; reads a replaced root in {}", list(&self.replaceable));
             }
-        };
-        SandboxStatus::Enforced(format!(
-            "reads {reads}, writes {writes} (Landlock{limitation}){replaced}"
-        ))
+            if !self.irreplaceable.is_empty() {
+                text += &format!(
+                    "; {} must not be replaced without a restart (--no-sandbox allows it)",
+                    list(&self.irreplaceable)
+                );
+            }
+        }
+        SandboxStatus::Enforced(text)
     }
 }
 
