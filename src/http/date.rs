@@ -47,7 +47,8 @@ impl DateField {
         field
     }
 
-    pub(crate) fn update(&mut self, now: SystemTime) {
+    /// Renders the field for `now`, and returns the time until the next second.
+    pub(crate) fn update(&mut self, now: SystemTime) -> Duration {
         let second = seconds(now);
         if second != self.second {
             self.second = second;
@@ -55,6 +56,8 @@ impl DateField {
             let len = text.len().min(DATE_BYTES);
             self.rendered[..len].copy_from_slice(&text.as_bytes()[..len]);
         }
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos()))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; DATE_BYTES] {
@@ -88,9 +91,11 @@ mod tests {
     fn date_field_changes_only_with_the_second() {
         let mut field = DateField::new(at(784_111_777));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
-        field.update(at(784_111_777) + Duration::from_millis(999));
+        let left = field.update(at(784_111_777) + Duration::from_millis(999));
+        assert_eq!(left, Duration::from_millis(1));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
-        field.update(at(784_111_778));
+        let left = field.update(at(784_111_778));
+        assert_eq!(left, Duration::from_secs(1));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:38 GMT");
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     clock: fn() -> Instant,
     pub(crate) date: DateField,
+    /// Until when `date` holds.
+    date_until: Instant,
     /// The Date field in the encoding of HTTP/2, of the second that it was encoded in last.
     pub(crate) date_block: DateBlock,
     pub(crate) recording: RecordMode,
@@ -95,6 +97,7 @@ impl Context {
         clock: fn() -> Instant,
         wall: SystemTime,
     ) -> Self {
+        let now = clock();
         Self {
             limits: config.limits.clone(),
             proxies: TrustedProxies::of(config),
@@ -103,9 +106,10 @@ impl Context {
             receive_windows: Arc::default(),
             min_rate_grace: config.timeouts.min_rate_grace,
             idle_grace: config.timeouts.idle_grace,
-            now: clock(),
+            now,
             clock,
             date: DateField::new(wall),
+            date_until: now,
             date_block: DateBlock::default(),
             recording,
             drain_state: DrainState::Running,
@@ -140,10 +144,13 @@ impl Context {
         }
     }
 
-    /// Sets the time, at the beginning of an iteration of the loop.
-    pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) {
+    /// Sets the time, at the beginning of an iteration of the loop. The wall clock is read once a
+    /// second, so the Date field follows a change of it after a second at most.
+    pub(crate) fn tick(&mut self, now: Instant, wall: fn() -> SystemTime) {
         self.now = now;
-        self.date.update(wall);
+        if now >= self.date_until {
+            self.date_until = now + self.date.update(wall());
+        }
     }
 }
 
