@@ -1,6 +1,7 @@
 //! HTTP dates (RFC 9110 §5.6.7). The `httpdate` crate parses and formats them; this module adds whole
 //! seconds and a Date field that is rendered once per second.
 
+use std::cmp::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The length of an IMF-fixdate in bytes: `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -27,6 +28,35 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
             let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
             -whole - i64::from(before.subsec_nanos() > 0)
         }
+    }
+}
+
+/// A date and its text, such as that of Last-Modified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpDate {
+    seconds: i64,
+    text: String,
+}
+
+impl HttpDate {
+    pub(crate) fn new(time: SystemTime) -> Self {
+        Self {
+            seconds: seconds(time),
+            text: format(time),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Compares the date with the value of a field; `None` if that is not a date. Clients send back what
+    /// they have received, so the text is compared before it is parsed.
+    pub(crate) fn compare(&self, value: &[u8]) -> Option<Ordering> {
+        if value == self.text.as_bytes() {
+            return Some(Ordering::Equal);
+        }
+        Some(self.seconds.cmp(&seconds(parse(value)?)))
     }
 }
 
@@ -84,6 +114,20 @@ mod tests {
         }
         for text in ["", "yesterday", "784111777", "Sun, 06 Nov 1994"] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn date_is_compared_with_every_format() {
+        let date = HttpDate::new(at(784_111_777) + Duration::from_millis(900));
+        for (text, order) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(Ordering::Equal)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(Ordering::Equal)),
+            ("Sun Nov  6 08:49:36 1994", Some(Ordering::Greater)),
+            ("Sun, 06 Nov 1994 08:49:38 GMT", Some(Ordering::Less)),
+            ("Sun, 06 Nov 1994", None),
+        ] {
+            assert_eq!(date.compare(text.as_bytes()), order, "{text}");
         }
     }
 
