@@ -2,7 +2,6 @@
 //! compressed here.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -49,7 +48,7 @@ impl Lookup<'_> {
             _ => None,
         };
         let line = line.filter(|_| !explain_log::is_explained());
-        let now = Instant::now();
+        let now = self.now;
         if let Some((found, at)) = line.and_then(|line| plain.negotiated(line))
             && now.saturating_duration_since(at) < REVALIDATE_AFTER
         {
@@ -164,7 +163,7 @@ impl Lookup<'_> {
         let extension = coding.extension();
         let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
         let key = key.of_sidecar(extension);
-        let now = Instant::now();
+        let now = self.now;
         let stale = match cache.get(&key, now) {
             CacheState::Watched(cached) | CacheState::Fresh(cached) => {
                 // `plain` may be newer than the cached sidecar.
@@ -241,7 +240,7 @@ impl Lookup<'_> {
     ) -> Result<Arc<Representation>, ServeError> {
         let cache = &self.snapshot.cache;
         let key = key.compressed(coding);
-        let now = Instant::now();
+        let now = self.now;
         let cached = || match cache.get(&key, now) {
             // It was made from this state of the file, so it needs no revalidation of its own.
             CacheState::Watched(cached) | CacheState::Fresh(cached) | CacheState::Stale(cached) => {

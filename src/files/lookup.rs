@@ -29,6 +29,8 @@ pub(super) struct Lookup<'a> {
     pub(super) snapshot: &'a Arc<RootSnapshot>,
     pub(super) request: &'a Request<'a>,
     pub(super) blocking: Blocking,
+    /// The time before anything was looked up.
+    pub(super) now: Instant,
 }
 
 /// Why a request is not answered here and now: what is next to do is not allowed on this thread.
@@ -131,7 +133,7 @@ impl<'a> Lookup<'a> {
         page_use: PageUse,
         resolve: impl Fn() -> Result<Resolved<'n>, OpenError>,
     ) -> Result<LookupResult, ServeError> {
-        let now = Instant::now();
+        let now = self.now;
         let (snapshot, cache) = (self.snapshot, &self.snapshot.cache);
         let stale = match cache.get(key, now) {
             CacheState::Watched(Some(cached)) | CacheState::Fresh(Some(cached))

@@ -44,6 +44,7 @@ mod virtual_hosts;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
@@ -134,7 +135,7 @@ impl StaticFiles {
     /// codings and media types are not considered. May block on a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = &self.hosts.site_of(request).tree;
-        let snapshot = tree.snapshot(Blocking::Allowed);
+        let snapshot = tree.snapshot(Blocking::Allowed, Instant::now());
         let resolver = Resolver {
             rules: &tree.rules,
             root: &snapshot.root,

@@ -21,7 +21,7 @@ use crate::body::FileRange;
 use crate::body::file_range::{FileState, Storage};
 use crate::http::Body;
 use crate::http::conditional::{EntityTag, Strength, Validators};
-use crate::http::date;
+use crate::http::date::HttpDate;
 use crate::http::negotiation::Coding;
 use crate::http::range::ByteRange;
 use crate::http::response::PreparedFields;
@@ -372,7 +372,7 @@ impl RepresentationBuilder<'_> {
     pub(super) fn validators(&self, metadata: FileMetadata, now: SystemTime) -> Validators {
         Validators {
             etag: Some(self.tag(metadata, mtime_age(metadata.modified, now))),
-            last_modified: last_modified(metadata.modified, now),
+            last_modified: last_modified(metadata.modified, now).map(HttpDate::new),
             date_strength: match mtime_age(metadata.modified, now) {
                 MtimeAge::Stable => Strength::Strong,
                 MtimeAge::Recent | MtimeAge::Future => Strength::Weak,
@@ -417,8 +417,8 @@ fn fields(
     if let Some(Ok(tag)) = tag.map(|tag| tag.to_field().try_into()) {
         fields.insert(ETAG, tag);
     }
-    let modified = validators.last_modified;
-    if let Some(Ok(date)) = modified.map(|time| date::format(time).try_into()) {
+    let modified = validators.last_modified.as_ref();
+    if let Some(Ok(date)) = modified.map(|date| date.as_str().try_into()) {
         fields.insert(LAST_MODIFIED, date);
     }
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use ::http::StatusCode;
-use ::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use ::http::header::CONTENT_TYPE;
 use bytes::{Bytes, BytesMut};
 
 use super::representation::Representation;
@@ -27,7 +27,7 @@ pub(super) fn whole(representation: &Representation) -> Response {
 /// Returns 206 (Partial Content) with one range.
 pub(super) fn part(representation: &Representation, range: ByteRange) -> Response {
     Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields)
-        .with_header(CONTENT_RANGE, range.content_range(representation.len))
+        .with_content_range(range, representation.len)
         .with_body(representation.body(range))
 }
 

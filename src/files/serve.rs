@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use ::http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, VARY};
 use ::http::{Method, StatusCode};
@@ -73,8 +74,9 @@ impl SiteFiles {
         if let Some(response) = self.check_archive(request) {
             return response;
         }
-        let snapshot = self.tree.snapshot(blocking);
-        let lookup = self.lookup(&snapshot, request, blocking);
+        let now = Instant::now();
+        let snapshot = self.tree.snapshot(blocking, now);
+        let lookup = self.lookup(&snapshot, request, blocking, now);
         let served = match lookup.serve(self.page_features()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
                 free_descriptors();
@@ -97,7 +99,7 @@ impl SiteFiles {
         free_descriptors: impl FnOnce(),
     ) -> Result<Response, Postponed> {
         let snapshot = Arc::clone(&ticket.snapshot);
-        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed, Instant::now());
         lookup.list_entries(ticket, self.page_features(), free_descriptors)
     }
 
@@ -106,12 +108,14 @@ impl SiteFiles {
         snapshot: &'a Arc<RootSnapshot>,
         request: &'a Request<'a>,
         blocking: Blocking,
+        now: Instant,
     ) -> Lookup<'a> {
         Lookup {
             tree: &self.tree,
             snapshot,
             request,
             blocking,
+            now,
         }
     }
 

@@ -191,11 +191,11 @@ impl Tree {
         }
     }
 
-    /// Returns the root as it was at most [`REVALIDATE_AFTER`] ago. While the path leads nowhere,
+    /// Returns the root as it was at most [`REVALIDATE_AFTER`] before `now`. While the path leads nowhere,
     /// because a deploy is between two steps, the root stays what it was.
-    pub(super) fn snapshot(&self, blocking: Blocking) -> Arc<RootSnapshot> {
+    pub(super) fn snapshot(&self, blocking: Blocking, now: Instant) -> Arc<RootSnapshot> {
         let current = self.current();
-        if !current.root.may_open_with(blocking) || !self.is_check_due() {
+        if !current.root.may_open_with(blocking) || !self.is_check_due(now) {
             return current;
         }
         self.drop_previous();
@@ -329,8 +329,7 @@ impl Tree {
     }
 
     /// True for one thread in each interval of [`REVALIDATE_AFTER`].
-    fn is_check_due(&self) -> bool {
-        let now = Instant::now();
+    fn is_check_due(&self, now: Instant) -> bool {
         // If it is locked, another thread is checking.
         let Some(mut checked) = self.checked.try_lock() else {
             return false;
@@ -354,7 +353,7 @@ impl Tree {
     /// Returns the files that the rules mention and that cannot be opened now, each with its rule, as
     /// `spa: index.html`.
     pub(super) fn missing_files(&self) -> impl Iterator<Item = String> {
-        let snapshot = self.snapshot(Blocking::Allowed);
+        let snapshot = self.snapshot(Blocking::Allowed, Instant::now());
         let is_missing = move |(_, name): &(String, &[u8])| {
             let opened = snapshot.root.get(name, Blocking::Allowed);
             !matches!(opened, Ok(OpenedPath::File(_)))

@@ -266,11 +266,13 @@ impl<S> Router<S> {
         &mut self.routes[index]
     }
 
-    /// Returns the handler and the request as that handler sees it, or how the router itself responds.
-    fn find<'r>(
+    /// Calls the handler with the request as that handler sees it, or returns how the router itself
+    /// responds.
+    fn dispatch<T>(
         &self,
-        request: &'r Request<'_>,
-    ) -> Result<(&dyn Handler, Cow<'r, Request<'r>>), NoHandler<'_>> {
+        request: &Request<'_>,
+        call: impl FnOnce(&dyn Handler, &Request<'_>) -> T,
+    ) -> Result<T, NoHandler<'_>> {
         let path = request.path_bytes();
         if let Some((route, params)) = self.route_at(path) {
             explain!("route", "{} is a route of the program", route.pattern);
@@ -278,16 +280,16 @@ impl<S> Router<S> {
                 let inside = request
                     .with_params(params)
                     .nested_below(nested.prefix_len(path));
-                return Ok((&nested.handler, Cow::Owned(inside)));
+                return Ok(call(&nested.handler, &inside));
             }
             return match route.handler(request.method()) {
-                Some(handler) if params.is_empty() => Ok((handler, Cow::Borrowed(request))),
-                Some(handler) => Ok((handler, Cow::Owned(request.with_params(params)))),
+                Some(handler) if params.is_empty() => Ok(call(handler, request)),
+                Some(handler) => Ok(call(handler, &request.with_params(params))),
                 None => Err(NoHandler::Methods(std::slice::from_ref(route))),
             };
         }
         match (&self.fallback, path) {
-            (Some(fallback), _) => Ok((fallback, Cow::Borrowed(request))),
+            (Some(fallback), _) => Ok(call(fallback, request)),
             // The asterisk and authority forms address the server as a whole (RFC 9112 §3.2).
             (None, b"*" | b"") => Err(NoHandler::Methods(&self.routes)),
             (None, _) => Err(NoHandler::NotFound),
@@ -406,24 +408,22 @@ fn owned(params: &matchit::Params<'_, '_>) -> Params {
 
 impl<S: Send + Sync> Handler for Router<S> {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        match self.find(request) {
-            Ok((handler, request)) => handler.handle(&request),
-            Err(reason) => self.respond(request, &reason).into(),
-        }
+        let handle = |handler: &dyn Handler, request: &Request<'_>| handler.handle(request);
+        self.dispatch(request, handle)
+            .unwrap_or_else(|reason| self.respond(request, &reason).into())
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        match self.find(request) {
-            Ok((handler, request)) => handler.admit(&request),
-            Err(reason) => BodyPolicy::Reject(self.respond(request, &reason)),
-        }
+        let admit = |handler: &dyn Handler, request: &Request<'_>| handler.admit(request);
+        self.dispatch(request, admit)
+            .unwrap_or_else(|reason| BodyPolicy::Reject(self.respond(request, &reason)))
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        match self.find(request) {
-            Ok((handler, request)) => handler.reject(&request, rejection),
-            Err(_) => self.error_page(rejection.into(), request),
-        }
+        let reject =
+            |handler: &dyn Handler, request: &Request<'_>| handler.reject(request, rejection);
+        self.dispatch(request, reject)
+            .unwrap_or_else(|_| self.error_page(rejection.into(), request))
     }
 }
 

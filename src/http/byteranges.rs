@@ -60,16 +60,11 @@ impl Multipart {
 
 /// The head of one part. A header value has no line breaks, so a media type cannot end the head.
 fn head(media_type: &HeaderValue, length: u64, range: ByteRange, boundary: u64) -> Bytes {
-    let content_range = range.content_range(length);
-    let fields: [&[u8]; 5] = [
-        b"\r\nContent-Type: ",
-        media_type.as_bytes(),
-        b"\r\nContent-Range: ",
-        content_range.as_bytes(),
-        b"\r\n\r\n",
-    ];
-    let mut head = format!("\r\n--{boundary:016x}").into_bytes();
-    head.extend(fields.concat());
+    let mut head = format!("\r\n--{boundary:016x}\r\nContent-Type: ").into_bytes();
+    head.extend_from_slice(media_type.as_bytes());
+    head.extend_from_slice(b"\r\nContent-Range: ");
+    range.push_content_range(length, &mut head);
+    head.extend_from_slice(b"\r\n\r\n");
     Bytes::from(head)
 }
 

@@ -1,17 +1,18 @@
 //! Validators and conditional requests (RFC 9110 §8.8, §13).
 
-use std::time::SystemTime;
+use std::cmp::Ordering;
 
 use ::http::Method;
 
-use super::fields::Fields;
-use super::{date, range};
+use super::date::HttpDate;
+use super::fields::{Fields, NameFilter};
+use super::range;
 
 /// The validators of one version of a representation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Validators {
     pub(crate) etag: Option<EntityTag>,
-    pub(crate) last_modified: Option<SystemTime>,
+    pub(crate) last_modified: Option<HttpDate>,
     /// Whether `last_modified` is a strong validator (RFC 9110 §8.8.2.2). It is not if it stands for a
     /// time in the future, or if a second change could leave the same time behind.
     pub(crate) date_strength: Strength,
@@ -163,16 +164,17 @@ pub(crate) fn evaluate(
     fields: &Fields<'_>,
     validators: &Validators,
 ) -> Precondition {
+    const NAMES: NameFilter = NameFilter::of(&PRECONDITIONS);
+    if !fields.may_have_any(NAMES) {
+        return Precondition::Proceed;
+    }
+    let modified = validators.last_modified.as_ref();
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match tags(fields, "if-match", validators, Strength::Strong) {
         Some(TagCondition::List { matched: false }) => return Precondition::Failed,
         Some(_) => {}
         None => {
-            if let (Some(since), Some(modified)) = (
-                one_date(fields, "if-unmodified-since"),
-                validators.last_modified,
-            ) && date::seconds(modified) > date::seconds(since)
-            {
+            if compare_date(modified, fields, "if-unmodified-since") == Some(Ordering::Greater) {
                 return Precondition::Failed;
             }
         }
@@ -182,11 +184,8 @@ pub(crate) fn evaluate(
         Some(_) if reads => return Precondition::NotModified,
         Some(_) => return Precondition::Failed,
         None if reads => {
-            if let (Some(since), Some(modified)) = (
-                one_date(fields, "if-modified-since"),
-                validators.last_modified,
-            ) && date::seconds(modified) <= date::seconds(since)
-            {
+            let order = compare_date(modified, fields, "if-modified-since");
+            if order.is_some_and(Ordering::is_le) {
                 return Precondition::NotModified;
             }
         }
@@ -234,17 +233,16 @@ fn range_applies(fields: &Fields<'_>, validators: &Validators) -> bool {
     // codings made by the server apart, whose tags are weak.
     let strong = validators.date_strength == Strength::Strong
         && matches!(&validators.etag, Some(etag) if etag.strength == Strength::Strong);
-    match (date::parse(value), validators.last_modified) {
-        (Some(date), Some(modified)) => strong && date::seconds(date) == date::seconds(modified),
-        _ => false,
-    }
+    let modified = validators.last_modified.as_ref();
+    strong && modified.and_then(|date| date.compare(value)) == Some(Ordering::Equal)
 }
 
-/// Returns the date of a field that must occur once; otherwise it is ignored (RFC 9110 §13.1.3).
-fn one_date(fields: &Fields<'_>, name: &str) -> Option<SystemTime> {
+/// Compares a date with that of a field, which must occur once; otherwise it is ignored (RFC 9110
+/// §13.1.3).
+fn compare_date(date: Option<&HttpDate>, fields: &Fields<'_>, name: &str) -> Option<Ordering> {
     let mut values = fields.all(name);
     match (values.next(), values.next()) {
-        (Some(value), None) => date::parse(value),
+        (Some(value), None) => date?.compare(value),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP dates (RFC 9110 §5.6.7). The `httpdate` crate parses and formats them; this module adds whole
 //! seconds and a Date field that is rendered once per second.
 
+use std::cmp::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The length of an IMF-fixdate in bytes: `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -30,6 +31,35 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
     }
 }
 
+/// A date and its text, such as that of Last-Modified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpDate {
+    seconds: i64,
+    text: String,
+}
+
+impl HttpDate {
+    pub(crate) fn new(time: SystemTime) -> Self {
+        Self {
+            seconds: seconds(time),
+            text: format(time),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Compares the date with the value of a field; `None` if that is not a date. Clients send back what
+    /// they have received, so the text is compared before it is parsed.
+    pub(crate) fn compare(&self, value: &[u8]) -> Option<Ordering> {
+        if value == self.text.as_bytes() {
+            return Some(Ordering::Equal);
+        }
+        Some(self.seconds.cmp(&seconds(parse(value)?)))
+    }
+}
+
 /// The value of the Date field, rendered again only when the second changes.
 #[derive(Clone, Debug)]
 pub(crate) struct DateField {
@@ -47,7 +77,8 @@ impl DateField {
         field
     }
 
-    pub(crate) fn update(&mut self, now: SystemTime) {
+    /// Renders the field for `now`, and returns the time until the next second.
+    pub(crate) fn update(&mut self, now: SystemTime) -> Duration {
         let second = seconds(now);
         if second != self.second {
             self.second = second;
@@ -55,6 +86,8 @@ impl DateField {
             let len = text.len().min(DATE_BYTES);
             self.rendered[..len].copy_from_slice(&text.as_bytes()[..len]);
         }
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos()))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; DATE_BYTES] {
@@ -85,12 +118,28 @@ mod tests {
     }
 
     #[test]
+    fn date_is_compared_with_every_format() {
+        let date = HttpDate::new(at(784_111_777) + Duration::from_millis(900));
+        for (text, order) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(Ordering::Equal)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(Ordering::Equal)),
+            ("Sun Nov  6 08:49:36 1994", Some(Ordering::Greater)),
+            ("Sun, 06 Nov 1994 08:49:38 GMT", Some(Ordering::Less)),
+            ("Sun, 06 Nov 1994", None),
+        ] {
+            assert_eq!(date.compare(text.as_bytes()), order, "{text}");
+        }
+    }
+
+    #[test]
     fn date_field_changes_only_with_the_second() {
         let mut field = DateField::new(at(784_111_777));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
-        field.update(at(784_111_777) + Duration::from_millis(999));
+        let left = field.update(at(784_111_777) + Duration::from_millis(999));
+        assert_eq!(left, Duration::from_millis(1));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
-        field.update(at(784_111_778));
+        let left = field.update(at(784_111_778));
+        assert_eq!(left, Duration::from_secs(1));
         assert_eq!(field.as_bytes(), b"Sun, 06 Nov 1994 08:49:38 GMT");
     }
 

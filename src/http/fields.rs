@@ -11,6 +11,13 @@ pub(crate) struct FieldSpan {
     pub(crate) value: Range<u32>,
 }
 
+impl FieldSpan {
+    /// Returns the name; `bytes` are those of the head.
+    pub(crate) fn name_of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        slice(bytes, &self.name)
+    }
+}
+
 /// The header fields of a request, in the order in which they were received.
 ///
 /// A field may occur on several lines. Names are compared without case (RFC 9110 §5.1); values are
@@ -28,7 +35,17 @@ pub struct Fields<'a> {
 pub(crate) struct NameFilter(u64);
 
 impl NameFilter {
-    pub(crate) fn insert(&mut self, name: &[u8]) {
+    pub(crate) const fn of(names: &[&str]) -> Self {
+        let mut filter = Self(0);
+        let mut at = 0;
+        while at < names.len() {
+            filter.insert(names[at].as_bytes());
+            at += 1;
+        }
+        filter
+    }
+
+    pub(crate) const fn insert(&mut self, name: &[u8]) {
         self.0 |= Self::bit(name);
     }
 
@@ -41,12 +58,12 @@ impl NameFilter {
     /// files has the bit of another field that browsers send. Inlined, so that the bit of a literal is a
     /// constant.
     #[inline]
-    fn bit(name: &[u8]) -> u64 {
+    const fn bit(name: &[u8]) -> u64 {
         let (Some(first), Some(last)) = (name.first(), name.last()) else {
             return 1;
         };
-        let lower = |byte: &u8| usize::from(byte | 0x20);
-        1 << ((name.len() + 9 * lower(first) + 2 * lower(last)) % 64)
+        let (first, last) = ((*first | 0x20) as usize, (*last | 0x20) as usize);
+        1 << ((name.len() + 9 * first + 2 * last) % 64)
     }
 }
 
@@ -54,7 +71,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8], spans: &'a [FieldSpan]) -> Self {
         let mut names = NameFilter::default();
         for span in spans {
-            names.insert(slice(bytes, &span.name));
+            names.insert(span.name_of(bytes));
         }
         Self::with_names(bytes, spans, names)
     }
@@ -92,8 +109,16 @@ impl<'a> Fields<'a> {
         };
         spans
             .iter()
+            // Most names have another length.
+            .filter(move |span| span.name.len() == name.len())
             .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name))
             .map(|span| self.slice(&span.value))
+    }
+
+    /// Returns false if no field has one of these names.
+    #[inline]
+    pub(crate) fn may_have_any(&self, names: NameFilter) -> bool {
+        self.names.0 & names.0 != 0
     }
 
     /// Returns the value of the first field line of that name.

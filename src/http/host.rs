@@ -11,6 +11,7 @@ use super::fields::ByteSet;
 /// Returns whether a host needs no DNS lookup, so that no other site can have it: an IP address, or
 /// `localhost` and the names below it (RFC 6761 §6.3).
 pub(crate) fn is_local(host: &str) -> bool {
+    const LOCALHOST: &[u8] = b"localhost";
     let v6 = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
@@ -18,33 +19,38 @@ pub(crate) fn is_local(host: &str) -> bool {
         Some(b']') => v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok()),
         Some(b'0'..=b'9') => host.parse::<Ipv4Addr>().is_ok(),
         _ => {
-            let last_label = host.rsplit('.').next().unwrap_or_default();
-            last_label.eq_ignore_ascii_case("localhost")
+            let start = host.len().checked_sub(LOCALHOST.len());
+            start.is_some_and(|start| {
+                let (above, last) = host.as_bytes().split_at(start);
+                matches!(above, [] | [.., b'.']) && last.eq_ignore_ascii_case(LOCALHOST)
+            })
         }
     }
 }
 
 /// Returns whether the bytes are `uri-host [ ":" port ]` (RFC 9110 §4.2.3); user information is not accepted (§4.2.4).
 pub(crate) fn is_authority(bytes: &[u8]) -> bool {
-    let (host, port) = match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
-        Some(at) if bytes[at] == b':' => (&bytes[..at], &bytes[at + 1..]),
-        _ => (bytes, &b""[..]),
-    };
-    let literal = host
-        .strip_prefix(b"[")
-        .and_then(|host| host.strip_suffix(b"]"));
-    let is_host = match literal {
-        Some(address) => address
-            .iter()
-            .all(|byte| *byte == b':' || is_name_char(byte)),
-        None => host.iter().all(is_name_char),
-    };
-    is_host && port.iter().all(u8::is_ascii_digit)
-}
-
-fn is_name_char(byte: &u8) -> bool {
     static NAME: ByteSet = ByteSet::of_alphanumeric_and(b"-._~!$&'()*+,;=%");
-    NAME.contains(*byte)
+    let is_name_char = |byte: &u8| NAME.contains(*byte);
+    let after_host = match bytes {
+        [b'[', literal @ ..] => {
+            let is_address_char = |byte: &u8| *byte == b':' || is_name_char(byte);
+            let len = literal
+                .iter()
+                .take_while(|byte| is_address_char(byte))
+                .count();
+            match &literal[len..] {
+                [b']', rest @ ..] => rest,
+                _ => return false,
+            }
+        }
+        name => &name[name.iter().take_while(|byte| is_name_char(byte)).count()..],
+    };
+    match after_host {
+        [] => true,
+        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +82,8 @@ mod tests {
             "[::1",
             "[localhost]",
             "1",
+            "ñlocalhost",
+            "ocalhost",
         ] {
             assert!(!is_local(host), "{host}");
         }

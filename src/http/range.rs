@@ -15,11 +15,16 @@ impl ByteRange {
         self.end - self.start
     }
 
-    /// Returns the Content-Range value for this range of `length` bytes (RFC 9110 §14.4).
-    pub(crate) fn content_range(self, length: u64) -> String {
-        let [mut first, mut last, mut of] = std::array::from_fn(|_| itoa::Buffer::new());
-        let (first, last) = (first.format(self.start), last.format(self.end - 1));
-        ["bytes ", first, "-", last, "/", of.format(length)].concat()
+    /// Appends the Content-Range value for this range of `length` bytes (RFC 9110 §14.4).
+    pub(crate) fn push_content_range(self, length: u64, out: &mut Vec<u8>) {
+        for (before, number) in [
+            (&b"bytes "[..], self.start),
+            (b"-", self.end - 1),
+            (b"/", length),
+        ] {
+            out.extend_from_slice(before);
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
     }
 
     /// Returns whether the ranges overlap, adjoin, or are so close that a second part would cost more
@@ -151,13 +156,16 @@ fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let text = std::str::from_utf8(text).ok()?;
-    Some(text.parse().unwrap_or(u64::MAX))
+    let push = |number: u64, digit: &u8| {
+        let tens = number.saturating_mul(10);
+        tens.saturating_add(u64::from(digit - b'0'))
+    };
+    Some(text.iter().fold(0, push))
 }
 
 /// Splits at the first `separator`, which is in neither part.
 fn split_at_byte(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(separator, text)?;
+    let at = text.iter().position(|byte| *byte == separator)?;
     Some((&text[..at], &text[at + 1..]))
 }
 

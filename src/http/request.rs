@@ -32,7 +32,8 @@ use crate::body::pipe::{BodyReader, PipeReaderHandle};
 pub struct Request<'a> {
     method: Method,
     version: Version,
-    target: Cow<'a, str>,
+    /// UTF-8.
+    target: Cow<'a, [u8]>,
     path: Cow<'a, [u8]>,
     /// The length of the prefixes under which the handler is nested, in bytes of `path`.
     prefix_len: usize,
@@ -91,7 +92,7 @@ impl<'a> Request<'a> {
     pub(crate) fn from_head(
         method: Method,
         version: Version,
-        target: &'a str,
+        target: &'a [u8],
         path: Cow<'a, [u8]>,
         fields: Fields<'a>,
         client: ClientInfo,
@@ -169,7 +170,8 @@ impl<'a> Request<'a> {
 
     /// Returns the request-target as it was received (RFC 9112 §3.2), with its query.
     pub fn target(&self) -> &str {
-        &self.target
+        // Here and not when the request is made: few handlers ask for it.
+        std::str::from_utf8(&self.target).unwrap_or_default()
     }
 
     /// Returns the path, percent-decoded once, without dot segments and empty segments.
@@ -227,7 +229,7 @@ impl<'a> Request<'a> {
     /// Returns the query as it was received, without the question mark. [`query`](Self::query) returns it
     /// as a value.
     pub fn query_str(&self) -> Option<&str> {
-        target::split_query(&self.target).1
+        target::split_query(self.target()).1
     }
 
     /// Returns the decoded text that the route parameter `{name}` matched. [`param`](Self::param) returns
@@ -267,22 +269,25 @@ impl<'a> Request<'a> {
     /// Returns the host of the request without its port: from an absolute request-target, otherwise
     /// from the Host field (RFC 9112 §3.2.2).
     pub fn host(&self) -> Option<&str> {
-        let is_origin_form = self.target.starts_with('/');
+        let is_origin_form = self.target.starts_with(b"/");
         let absolute = if is_origin_form {
             None
         } else {
-            self.target.split_once("://")
+            self.target().split_once("://")
         };
         let authority = match absolute {
             Some((_, rest)) => rest.split(['/', '?']).next().unwrap_or_default(),
             None => self.header("host")?,
         };
-        let end = match memchr::memrchr2(b':', b']', authority.as_bytes()) {
-            // A colon inside brackets belongs to the IPv6 address.
-            Some(at) if authority.as_bytes()[at] == b':' => at,
-            _ => authority.len(),
-        };
-        let mut host = &authority[..end];
+        let mut host = authority;
+        // A colon inside brackets belongs to the IPv6 address.
+        let is_port_char = |byte: &u8| !matches!(byte, b':' | b']');
+        let port_len = authority.bytes().rev().take_while(is_port_char).count();
+        if let Some(colon) = authority.len().checked_sub(port_len + 1)
+            && authority.as_bytes()[colon] == b':'
+        {
+            host = &authority[..colon];
+        }
         while let Some(shorter) = host.strip_suffix('.') {
             host = shorter;
         }
@@ -406,7 +411,7 @@ impl Request<'static> {
         Ok(Self {
             method,
             version: Version::HTTP_11,
-            target: Cow::Owned(target.to_owned()),
+            target: Cow::Owned(target.as_bytes().to_vec()),
             path: Cow::Owned(path),
             prefix_len: 0,
             encoded_path: OnceLock::new(),

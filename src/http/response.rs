@@ -2,18 +2,20 @@
 //! fields of framing and connection (Content-Length, Transfer-Encoding, Connection, Date) are added by
 //! the connection.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use ::http::header::{
-    ALLOW, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION,
-    RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
+    LOCATION, RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use cookie::Cookie;
 
+use super::range::ByteRange;
 use super::{Rejection, disposition};
 use crate::body::{Body, BodyPieces};
 use crate::explain_log::Escaped;
@@ -49,9 +51,48 @@ enum ResponseFields {
 #[derive(Debug)]
 struct ExtendedFields {
     prepared: Arc<PreparedFields>,
-    more: (HeaderName, HeaderValue),
+    more: MoreField,
     /// All fields as a map, built on first use.
     map: OnceLock<HeaderMap>,
+}
+
+/// A field of one response beside shared ones.
+#[derive(Clone, Debug)]
+enum MoreField {
+    Any(HeaderName, HeaderValue),
+    /// Content-Range of a range, and the length of the whole. It differs with each response, so it is
+    /// rendered into the head at once.
+    ContentRange(ByteRange, u64),
+}
+
+impl MoreField {
+    fn name(&self) -> &HeaderName {
+        match self {
+            Self::Any(name, _) => name,
+            Self::ContentRange(..) => &CONTENT_RANGE,
+        }
+    }
+
+    fn value(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Any(_, value) => Cow::Borrowed(value.as_bytes()),
+            Self::ContentRange(range, length) => {
+                let mut value = Vec::new();
+                range.push_content_range(*length, &mut value);
+                Cow::Owned(value)
+            }
+        }
+    }
+
+    fn render(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Any(name, value) => push_field(out, name.as_str(), value.as_bytes()),
+            Self::ContentRange(range, length) => {
+                out.extend_from_slice(b"\r\nContent-Range: ");
+                range.push_content_range(*length, out);
+            }
+        }
+    }
 }
 
 /// Header fields that are rendered once and sent with many responses.
@@ -63,6 +104,7 @@ pub(crate) struct PreparedFields {
     block: OnceLock<Box<[u8]>>,
     priority_hints: OnceLock<PriorityHints>,
     has_server: bool,
+    has_content_range: bool,
     asks_to_close: bool,
 }
 
@@ -112,6 +154,7 @@ impl PreparedFields {
         render(&fields, &mut wire);
         Arc::new(Self {
             has_server: fields.contains_key(SERVER),
+            has_content_range: fields.contains_key(CONTENT_RANGE),
             asks_to_close: asks_to_close(&fields),
             fields,
             wire,
@@ -137,8 +180,10 @@ impl ResponseFields {
             Self::Prepared(prepared) => &prepared.fields,
             Self::Extended(extended) => extended.map.get_or_init(|| {
                 let mut fields = extended.prepared.fields.clone();
-                let (name, value) = extended.more.clone();
-                fields.insert(name, value);
+                let more = &extended.more;
+                if let Ok(value) = HeaderValue::from_bytes(&more.value()) {
+                    fields.insert(more.name().clone(), value);
+                }
                 fields
             }),
         }
@@ -150,16 +195,20 @@ impl ResponseFields {
             Self::Prepared(prepared)
                 if !prepared.fields.contains_key(&name) && !is_connection_field(&name) =>
             {
-                *self = Self::Extended(Box::new(ExtendedFields {
-                    prepared: Arc::clone(prepared),
-                    more: (name, value),
-                    map: OnceLock::new(),
-                }));
+                *self = Self::extended(prepared, MoreField::Any(name, value));
             }
             _ => {
                 self.map_mut().insert(name, value);
             }
         }
+    }
+
+    fn extended(prepared: &Arc<PreparedFields>, more: MoreField) -> Self {
+        Self::Extended(Box::new(ExtendedFields {
+            prepared: Arc::clone(prepared),
+            more,
+            map: OnceLock::new(),
+        }))
     }
 
     fn map_mut(&mut self) -> &mut HeaderMap {
@@ -391,6 +440,18 @@ impl Response {
         self.append_header(SET_COOKIE, cookie.encoded().to_string())
     }
 
+    /// Sets Content-Range to a range of `length` bytes.
+    pub(crate) fn with_content_range(mut self, range: ByteRange, length: u64) -> Self {
+        let more = MoreField::ContentRange(range, length);
+        match &self.fields {
+            ResponseFields::Prepared(prepared) if !prepared.has_content_range => {
+                self.fields = ResponseFields::extended(prepared, more);
+                self
+            }
+            _ => self.with_header(CONTENT_RANGE, &*more.value()),
+        }
+    }
+
     /// Offers the content as a file of this name (Content-Disposition, RFC 6266). Any name is safe: folders
     /// and control characters are removed.
     ///
@@ -463,8 +524,7 @@ impl Response {
             ResponseFields::Prepared(prepared) => out.extend_from_slice(&prepared.wire),
             ResponseFields::Extended(extended) => {
                 out.extend_from_slice(&extended.prepared.wire);
-                let (name, value) = &extended.more;
-                push_field(out, name.as_str(), value.as_bytes());
+                extended.more.render(out);
             }
         }
     }
@@ -478,8 +538,8 @@ impl Response {
             ResponseFields::Prepared(prepared) => out.extend_from_slice(prepared.block(encode)),
             ResponseFields::Extended(extended) => {
                 out.extend_from_slice(extended.prepared.block(encode));
-                let (name, value) = &extended.more;
-                encode(name.as_str().as_bytes(), value.as_bytes(), out);
+                let more = &extended.more;
+                encode(more.name().as_str().as_bytes(), &more.value(), out);
             }
         }
     }
@@ -491,7 +551,8 @@ impl Response {
             ResponseFields::Own(fields) => fields.get(name),
             ResponseFields::Prepared(prepared) => prepared.fields.get(name),
             ResponseFields::Extended(extended) => match &extended.more {
-                (more, value) if more == name => Some(value),
+                MoreField::Any(more, value) if more == name => Some(value),
+                more if more.name() == name => self.headers().get(name),
                 _ => extended.prepared.fields.get(name),
             },
         }
@@ -516,7 +577,7 @@ impl Response {
             ResponseFields::Own(fields) => fields.contains_key(SERVER),
             ResponseFields::Prepared(prepared) => prepared.has_server,
             ResponseFields::Extended(extended) => {
-                extended.prepared.has_server || extended.more.0 == SERVER
+                extended.prepared.has_server || *extended.more.name() == SERVER
             }
         }
     }

@@ -87,12 +87,7 @@ impl<'a> Target<'a> {
 /// characters (RFC 3986 §2.3) that are not empty and do not begin with a dot, and no query.
 fn is_plain_path(raw: &[u8]) -> bool {
     static PLAIN: ByteSet = ByteSet::of_alphanumeric_and(b"/-._~");
-    let mut is_after_slash = false;
-    let is_plain = |byte: &u8| {
-        let is_first = std::mem::replace(&mut is_after_slash, *byte == b'/');
-        PLAIN.contains(*byte) && !(is_first && matches!(byte, b'/' | b'.'))
-    };
-    raw.starts_with(b"/") && raw.iter().all(is_plain)
+    raw.starts_with(b"/") && raw.iter().all(|byte| PLAIN.contains(*byte)) && is_normal(raw)
 }
 
 /// Splits a request-target at its first `?`.

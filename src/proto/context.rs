@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     clock: fn() -> Instant,
     pub(crate) date: DateField,
+    /// Until when `date` holds.
+    date_until: Instant,
     /// The Date field in the encoding of HTTP/2, of the second that it was encoded in last.
     pub(crate) date_block: DateBlock,
     pub(crate) recording: RecordMode,
@@ -39,6 +41,8 @@ pub(crate) struct Context {
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
+    /// The lines of the HTTP/1.1 head that was scanned last, for the machine that is parsing it.
+    pub(crate) line_ends: Vec<u32>,
     /// The bytes that the positions in `head` refer to, if they are in no buffer of the machine: the
     /// decoded fields of an HTTP/2 request.
     pub(crate) head_bytes: Vec<u8>,
@@ -95,6 +99,7 @@ impl Context {
         clock: fn() -> Instant,
         wall: SystemTime,
     ) -> Self {
+        let now = clock();
         Self {
             limits: config.limits.clone(),
             proxies: TrustedProxies::of(config),
@@ -103,15 +108,17 @@ impl Context {
             receive_windows: Arc::default(),
             min_rate_grace: config.timeouts.min_rate_grace,
             idle_grace: config.timeouts.idle_grace,
-            now: clock(),
+            now,
             clock,
             date: DateField::new(wall),
+            date_until: now,
             date_block: DateBlock::default(),
             recording,
             drain_state: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
+            line_ends: Vec::new(),
             head_bytes: Vec::new(),
         }
     }
@@ -140,10 +147,13 @@ impl Context {
         }
     }
 
-    /// Sets the time, at the beginning of an iteration of the loop.
-    pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) {
+    /// Sets the time, at the beginning of an iteration of the loop. The wall clock is read once a
+    /// second, so the Date field follows a change of it after a second at most.
+    pub(crate) fn tick(&mut self, now: Instant, wall: fn() -> SystemTime) {
         self.now = now;
-        self.date.update(wall);
+        if now >= self.date_until {
+            self.date_until = now + self.date.update(wall());
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl RequestHead {
     /// The request with this head; `bytes` are those it was parsed from.
     pub(crate) fn request<'a>(&'a self, bytes: &'a [u8], client: ClientInfo) -> Request<'a> {
         let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
-        let target = std::str::from_utf8(slice(&self.target)).unwrap_or_default();
+        let target = slice(&self.target);
         let path = match &self.path {
             Path::InHead(range) => Cow::Borrowed(slice(range)),
             Path::Decoded(path) => Cow::Borrowed(&path[..]),

@@ -13,6 +13,7 @@ mod walk;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ::http::StatusCode;
 use ::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -95,10 +96,11 @@ impl SiteFiles {
         format: ArchiveFormat,
         device: u64,
     ) -> Result<Response, Postponed> {
-        let snapshot = self.tree.snapshot(Blocking::Allowed);
+        let now = Instant::now();
+        let snapshot = self.tree.snapshot(Blocking::Allowed, now);
         let folder = request.path_bytes();
         let folder = folder.strip_prefix(b"/").unwrap_or(folder);
-        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
         if self.tree.rules.is_hidden(folder) {
             return lookup.open_error(&OpenError::NotFound);
         }

@@ -11,6 +11,7 @@ mod target;
 mod trash;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
@@ -65,8 +66,9 @@ impl SiteFiles {
         let Some(deletion) = self.management else {
             return self.reject_method(request);
         };
-        let snapshot = self.tree.snapshot(Blocking::Allowed);
-        let lookup = self.lookup(&snapshot, request, Blocking::Allowed);
+        let now = Instant::now();
+        let snapshot = self.tree.snapshot(Blocking::Allowed, now);
+        let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
         let changed = Change::of(&self.tree.rules, request).and_then(|change| match change {
             Change::CreateFolder(name) => lookup.create_folder(name),
             Change::Rename { from, to } => lookup.rename(from, &to),

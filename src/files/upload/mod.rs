@@ -13,6 +13,7 @@ pub(crate) mod temp_file;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
@@ -54,7 +55,7 @@ impl SiteFiles {
             Err(error) => BodyPolicy::Reject(self.upload_error(request, &error)),
             Ok(target) => {
                 if explain_log::is_explained() {
-                    let snapshot = self.tree.snapshot(Blocking::Allowed);
+                    let snapshot = self.tree.snapshot(Blocking::Allowed, Instant::now());
                     let upload = self.upload_request(policy, &snapshot, request);
                     upload.dry_run(&target);
                 }
@@ -109,7 +110,7 @@ impl SiteFiles {
             return self.reject_method(request);
         };
         let rules = &self.tree.rules;
-        let snapshot = self.tree.snapshot(Blocking::Allowed);
+        let snapshot = self.tree.snapshot(Blocking::Allowed, Instant::now());
         let upload = self.upload_request(policy, &snapshot, request);
         let stored = UploadTarget::of(rules, request).and_then(|target| match target {
             UploadTarget::File(name) => upload.store_file(name, content),
@@ -137,6 +138,7 @@ impl SiteFiles {
             snapshot,
             request,
             blocking: Blocking::Allowed,
+            now: Instant::now(),
         };
         UploadRequest { policy, lookup }
     }

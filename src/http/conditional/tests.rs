@@ -13,7 +13,9 @@ const AFTER: &str = "Sunday, 06-Nov-94 08:49:38 GMT";
 fn validators(strength: Strength) -> Validators {
     Validators {
         etag: Some(EntityTag::new("v,1", strength)),
-        last_modified: Some(UNIX_EPOCH + Duration::from_millis(784_111_777_900)),
+        last_modified: Some(HttpDate::new(
+            UNIX_EPOCH + Duration::from_millis(784_111_777_900),
+        )),
         date_strength: strength,
     }
 }

@@ -30,7 +30,7 @@ use crate::body::{BodyWriter, FileRange};
 use crate::config::Timeouts;
 use crate::handler::BodyPolicy;
 use crate::http::{Rejection, Request, Response};
-use crate::proto::context::Context;
+use crate::proto::context::{Context, DrainState};
 use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::h1::outbox::SMALL_BODY_BYTES;
@@ -535,7 +535,10 @@ impl<T: Transport> Connection<T> {
         if !self.readiness.readable {
             // A client that sends one request after the other has the next one in transit already,
             // and closing would lose it.
-            if self.wait.is_idle_beyond_grace(cx) && self.protocol.close_if_draining(cx) {
+            if cx.drain_state == DrainState::Draining
+                && self.wait.is_idle_beyond_grace(cx)
+                && self.protocol.close_if_draining(cx)
+            {
                 return ControlFlow::Continue(());
             }
             return ControlFlow::Break(Blocked::Readable);

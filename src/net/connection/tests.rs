@@ -208,7 +208,7 @@ fn deadline_of_slow_client_depends_on_acknowledged_bytes() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut deadline_after = |connection: &mut Connection<TestPeer>, seconds, unacknowledged| {
         connection.transport.unacknowledged = unacknowledged;
-        cx.tick(at(seconds), SystemTime::now());
+        cx.tick(at(seconds), SystemTime::now);
         connection.poll_acked(&cx);
         connection.deadline(&timeouts)
     };
@@ -348,7 +348,7 @@ fn throttled_connection_resumes_and_keeps_its_rate() {
             (Blocked::Throttled(retry_at), before)
         );
         assert_eq!(connection.throttled_until(), Some(retry_at));
-        cx.tick(retry_at, SystemTime::now());
+        cx.tick(retry_at, SystemTime::now);
         match connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)) {
             Blocked::Throttled(next) => retry_at = next,
             blocked => panic!("{blocked:?}"),
@@ -365,7 +365,7 @@ fn throttled_time_does_not_count_towards_timeouts() {
     assert_eq!(connection.deadline(&timeouts), None);
     assert_eq!(connection.occupancy(), Occupancy::Busy);
     let (stopped, retry_at) = (cx.now, retry_at + Duration::from_secs(3600));
-    cx.tick(retry_at, SystemTime::now());
+    cx.tick(retry_at, SystemTime::now);
     connection.transport.takes = 0;
     assert_eq!(
         connection.drive(&mut cx, &mut services, Quantum::of(1 << 20)),
@@ -400,7 +400,7 @@ fn request_is_not_read_while_throttled_by_previous_responses() {
     };
     assert!((1..10).contains(&answered), "{answered}");
     assert_eq!(connection.transport.input, REQUEST, "it was read");
-    cx.tick(retry_at, SystemTime::now());
+    cx.tick(retry_at, SystemTime::now);
     let blocked = connection.drive(&mut cx, &mut Always::Small, Quantum::of(1 << 20));
     assert_eq!(
         (blocked, connection.transport.input.len()),
@@ -418,9 +418,9 @@ fn incomplete_connection_is_evictable_after_the_grace_period() {
         assert_eq!(blocked, Blocked::Readable);
         assert_eq!(connection.occupancy(), Occupancy::Incomplete);
         let start = connection.wait.since();
-        cx.tick(start + Duration::from_millis(2999), SystemTime::now());
+        cx.tick(start + Duration::from_millis(2999), SystemTime::now);
         assert_eq!(connection.evictable_since(&cx), None);
-        cx.tick(start + cx.idle_grace, SystemTime::now());
+        cx.tick(start + cx.idle_grace, SystemTime::now);
         assert_eq!(connection.evictable_since(&cx), Some(start));
     }
 }

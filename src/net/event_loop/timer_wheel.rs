@@ -40,6 +40,8 @@ pub(crate) struct TimerWheel {
     start: Instant,
     /// The first tick that has not been processed.
     next: Tick,
+    /// When `next` has passed.
+    next_passes_at: Instant,
     /// The first tick that has an entry.
     first: Option<Tick>,
     /// The entries of each tick, at its index modulo [`SLOTS`].
@@ -51,6 +53,7 @@ impl TimerWheel {
         Self {
             start,
             next: Tick::FIRST,
+            next_passes_at: start + TICK,
             first: None,
             slots: vec![Vec::new(); SLOTS],
         }
@@ -72,6 +75,9 @@ impl TimerWheel {
 
     /// Moves the entries of all ticks that have passed to `due`.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<(Tick, Token)>) {
+        if now < self.next_passes_at {
+            return;
+        }
         let current = Tick::FIRST.plus(self.whole_ticks(now));
         while let Some(tick) = self.first.filter(|first| *first < current) {
             // The list is replaced, not drained: a burst must not hold memory for good.
@@ -81,6 +87,7 @@ impl TimerWheel {
             self.first = later.find(|tick| !self.slots[tick.slot()].is_empty());
         }
         self.next = self.next.max(current);
+        self.next_passes_at = self.start + TICK * self.next.0.get();
     }
 
     /// Returns the time until the first entry is due; `None` if the wheel is empty.

@@ -115,7 +115,7 @@ impl Worker {
             _ => {}
         }
         let start = Instant::now();
-        self.state.cx.tick(start, SystemTime::now());
+        self.state.cx.tick(start, SystemTime::now);
         self.state.cx.recording = self.state.record_mode();
         let mut woken = false;
         for event in &buffers.events {

@@ -124,8 +124,7 @@ impl Machine {
             if let Some(record) = self.outbox.take_complete(cx.now) {
                 return Action::Log(record);
             }
-            let state = std::mem::replace(&mut self.state, ConnectionState::Idle);
-            if let Some(action) = self.step(state, cx) {
+            if let Some(action) = self.step(cx) {
                 return action;
             }
         }
@@ -152,43 +151,43 @@ impl Machine {
         };
         let head = pending.map_or(&cx.head, |pending| &pending.head);
         let bytes = &self.inbox.bytes()[..head.len];
-        let request = head.request(bytes, self.client(&head.fields(bytes), cx));
+        let mut request = head.request(bytes, self.client(&head.fields(bytes), cx));
         match &self.state {
-            ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => request
-                .with_borrowed_content(&pending.body.bytes)
-                .admitted(),
+            ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => {
+                request = request
+                    .with_borrowed_content(&pending.body.bytes)
+                    .admitted();
+            }
             ConnectionState::Exchange(ExchangeState::Streaming(_, writer)) => {
-                request.with_stream(writer.reader_handle()).admitted()
+                request = request.with_stream(writer.reader_handle()).admitted();
             }
             // An unknown expectation is rejected before the handler is asked about the body.
             ConnectionState::Exchange(ExchangeState::Rejecting(_, rejection))
                 if rejection.status() != StatusCode::EXPECTATION_FAILED =>
             {
-                request.admitted()
+                request.mark_admitted();
             }
-            _ => request,
+            _ => {}
         }
+        request
     }
 
-    /// Takes one step from `state`, which was taken out of the machine, and sets the state that
-    /// follows; `None` if another step can be taken at once.
-    fn step(&mut self, state: ConnectionState, cx: &mut Context) -> Option<Action> {
-        match state {
+    /// Takes one step; `None` if another one can be taken at once.
+    fn step(&mut self, cx: &mut Context) -> Option<Action> {
+        match self.state {
             ConnectionState::Idle | ConnectionState::ReadingHead { .. }
                 if self.outbox.is_full(cx.limits.max_outbox_bytes) =>
             {
-                self.state = state;
                 Some(self.flush())
             }
             ConnectionState::Idle => self.begin(cx),
             ConnectionState::ReadingHead { scanned, started } => {
                 self.read_head(scanned, started, cx)
             }
-            ConnectionState::Exchange(exchange) => self.step_exchange(exchange, cx),
+            ConnectionState::Exchange(_) => self.step_exchange(cx),
             ConnectionState::Closing(linger) => self.close_when_flushed(linger, cx),
             ConnectionState::Lingering { bytes } => self.linger(bytes),
             ConnectionState::Closed(reason) => {
-                self.state = ConnectionState::Closed(reason);
                 self.inbox.clear();
                 let is_cut_off = !self.outbox.is_empty();
                 self.outbox.abandon();
@@ -203,28 +202,31 @@ impl Machine {
         }
     }
 
-    fn step_exchange(&mut self, exchange: ExchangeState, cx: &mut Context) -> Option<Action> {
+    /// Takes one step of the exchange, which is taken out of the state if its request has a body.
+    fn step_exchange(&mut self, cx: &mut Context) -> Option<Action> {
         let id = self.exchange_id();
-        match exchange {
-            ExchangeState::AwaitingAdmission(_) => {
-                self.state = ConnectionState::Exchange(exchange);
-                Some(Action::Admit(id))
+        match std::mem::replace(&mut self.state, ConnectionState::Idle) {
+            ConnectionState::Exchange(ExchangeState::ReadingBody(request)) => {
+                self.read_body(request, cx)
             }
-            ExchangeState::ReadingBody(request) => self.read_body(request, cx),
-            ExchangeState::StreamPending(request, writer) => {
+            ConnectionState::Exchange(ExchangeState::StreamPending(request, writer)) => {
                 self.state = ConnectionState::Exchange(ExchangeState::Streaming(request, writer));
                 Some(Action::Dispatch(id))
             }
-            ExchangeState::Streaming(request, writer) => self.stream_body(request, writer, cx),
-            ExchangeState::Rejecting(_, rejection) => {
-                self.state = ConnectionState::Exchange(exchange);
-                Some(Action::Reject(id, rejection))
+            ConnectionState::Exchange(ExchangeState::Streaming(request, writer)) => {
+                self.stream_body(request, writer, cx)
             }
-            ExchangeState::Handling(_)
-            | ExchangeState::HandlingBody(_)
-            | ExchangeState::BodyFailed(..) => {
-                self.state = ConnectionState::Exchange(exchange);
-                Some(self.flush_or(Action::Blocked))
+            state => {
+                self.state = state;
+                match self.state {
+                    ConnectionState::Exchange(ExchangeState::AwaitingAdmission(_)) => {
+                        Some(Action::Admit(id))
+                    }
+                    ConnectionState::Exchange(ExchangeState::Rejecting(_, rejection)) => {
+                        Some(Action::Reject(id, rejection))
+                    }
+                    _ => Some(self.flush_or(|| Action::Blocked)),
+                }
             }
         }
     }
@@ -240,7 +242,7 @@ impl Machine {
                 self.state = ConnectionState::Closed(CloseReason::PeerLeft);
                 None
             }
-            [] | [b'\r'] => Some(self.flush_or(Action::Read)),
+            [] | [b'\r'] => Some(self.flush_or(|| Action::Read)),
             [first, ..] => {
                 match head::check_first_byte(*first) {
                     Err(rejection) => self.reject_head(rejection, cx.now, cx),
@@ -260,13 +262,10 @@ impl Machine {
             self.state = ConnectionState::ReadingHead { scanned, started };
             return Some(Action::Switch);
         }
-        let scan = scan_head(bytes, scanned);
+        let scan = scan_head(bytes, scanned, &mut cx.line_ends);
         let rejection = match scan {
-            Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
-                Ok(()) => match head::parse(&bytes[..len], &mut cx.head, &cx.limits) {
-                    Ok(info) => return self.on_head(info, started, cx),
-                    Err(rejection) => Some(rejection),
-                },
+            Scan::Complete(len) => match self.parse_head(len, scanned, cx) {
+                Ok(info) => return self.on_head(info, started, cx),
                 Err(rejection) => Some(rejection),
             },
             Scan::BareLf(at) => {
@@ -286,7 +285,7 @@ impl Machine {
         match (rejection, scan) {
             (None, Scan::Incomplete(scanned)) if self.input == InputState::Open => {
                 self.state = ConnectionState::ReadingHead { scanned, started };
-                return Some(self.flush_or(Action::Read));
+                return Some(self.flush_or(|| Action::Read));
             }
             (rejection, _) => {
                 let rejection = rejection.unwrap_or(INCOMPLETE_HEAD);
@@ -294,6 +293,21 @@ impl Machine {
             }
         }
         None
+    }
+
+    /// Parses the first `len` bytes, which are a head whose last lines, from `scanned` on, were scanned.
+    fn parse_head(
+        &self,
+        len: usize,
+        scanned: usize,
+        cx: &mut Context,
+    ) -> Result<HeadInfo, Rejection> {
+        let bytes = self.inbox.bytes();
+        head::validate(bytes, len, &cx.limits)?;
+        if scanned > 0 {
+            scan_head(bytes, 0, &mut cx.line_ends);
+        }
+        head::parse(&bytes[..len], &cx.line_ends, &mut cx.head, &cx.limits)
     }
 
     /// Returns true if the client may speak HTTP/2 without having selected it in a TLS handshake.
@@ -403,7 +417,7 @@ impl Machine {
             Ok(BodyProgress::Incomplete(taken)) => {
                 self.inbox.consume_behind(head_len, taken);
                 self.send_100_continue(&mut request.body, cx);
-                let action = self.flush_or(Action::Read);
+                let action = self.flush_or(|| Action::Read);
                 (ExchangeState::ReadingBody(request), Some(action))
             }
         };
@@ -420,7 +434,7 @@ impl Machine {
     ) -> Option<Action> {
         if !writer.has_room() {
             self.state = ConnectionState::Exchange(ExchangeState::Streaming(request, writer));
-            return Some(self.flush_or(Action::Blocked));
+            return Some(self.flush_or(|| Action::Blocked));
         }
         let head_len = request.head.len;
         let progress = request.body.decode(&self.inbox.bytes()[head_len..]);
@@ -434,7 +448,7 @@ impl Machine {
             Ok(BodyProgress::Incomplete(taken)) if self.input == InputState::Open => {
                 self.inbox.consume_behind(head_len, taken);
                 self.send_100_continue(&mut request.body, cx);
-                let action = self.flush_or(Action::Read);
+                let action = self.flush_or(|| Action::Read);
                 (ExchangeState::Streaming(request, writer), Some(action))
             }
             Ok(BodyProgress::Incomplete(_)) => {
@@ -842,9 +856,9 @@ impl Machine {
         self.outbox.release_buffers(&mut cx.buffers);
     }
 
-    fn flush_or(&mut self, otherwise: Action) -> Action {
+    fn flush_or(&mut self, otherwise: impl FnOnce() -> Action) -> Action {
         if self.outbox.is_empty() {
-            otherwise
+            otherwise()
         } else {
             self.flush()
         }

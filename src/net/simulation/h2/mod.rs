@@ -150,7 +150,7 @@ impl Simulation {
 
     fn run(&mut self) -> CloseReason {
         for step in 0..MAX_STEPS {
-            self.cx.tick(now(), SystemTime::UNIX_EPOCH);
+            self.cx.tick(now(), || SystemTime::UNIX_EPOCH);
             self.shut_down(step);
             if let Blocked::Closed(reason) = self.blocked {
                 self.check_end(reason);
@@ -288,7 +288,7 @@ impl Simulation {
             _ if self.rng.one_in(2000) => advance(Duration::from_secs(3600)),
             _ => advance(Duration::from_micros(self.rng.size(10_000) as u64)),
         }
-        self.cx.tick(now(), SystemTime::UNIX_EPOCH);
+        self.cx.tick(now(), || SystemTime::UNIX_EPOCH);
         if let Some(bandwidth) = &mut self.bandwidth {
             bandwidth.pass_time();
         }
