@@ -319,7 +319,9 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
+pub use body::{
+    Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange, PieceSender,
+};
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };
