@@ -320,7 +320,8 @@ pub mod observe {
 }
 
 pub use body::{
-    Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange, PieceSender,
+    Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Broadcast, Cancellation, Event,
+    EventSender, EventStream, FileRange, PieceSender,
 };
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
