@@ -127,6 +127,39 @@
 //! [`Request::form_data`] reads the files of a form in the same way. A response that is produced while it
 //! is sent is a [`BodyStream`].
 //!
+//! # Server-sent events
+//!
+//! [`Response::sse`] sends events to a browser's `EventSource` as they come. A [`Broadcast`] sends each event to
+//! all its clients, continues after the Last-Event-ID of one that reconnects, and disconnects those that are
+//! too slow. A client costs no thread and about 1 KiB, so one event loop serves tens of thousands.
+//!
+//! ```
+//! use tws::{Broadcast, Event, HandlerResult, Request, Response, Router, StatusCode, TestClient};
+//!
+//! fn say(messages: &Broadcast, request: &Request<'_>) -> HandlerResult {
+//!     let text: String = request.json()?;
+//!     messages.send(Event::new(text).with_name("message"));
+//!     Ok(StatusCode::NO_CONTENT.into())
+//! }
+//!
+//! fn listen(messages: &Broadcast, request: &Request<'_>) -> Response {
+//!     Response::sse(messages.subscribe_after(request.header("Last-Event-ID")))
+//! }
+//!
+//! let messages = Broadcast::new(1000);
+//! let router = Router::with_state(messages).post("/say", say).get("/messages", listen);
+//!
+//! let client = TestClient::new(router);
+//! let mut pieces = client.get("/messages").into_pieces();
+//! assert_eq!(client.post_json("/say", "hello").status(), 204);
+//! let event = pieces.next().expect("an event")?;
+//! assert!(event.ends_with(b"data: hello\n\n"));
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! Events for one client, such as the progress of a job, come through [`EventStream::channel`], and other
+//! bodies that wait for their data through [`BodyStream::channel`].
+//!
 //! # Middlewares
 //!
 //! A middleware is a handler that wraps another one. [`Router::layer`] adds it, and [`around`] makes one
@@ -235,7 +268,9 @@
 //!    threads of its disk.
 //! 5. Blocking work (a lock, a database) runs as a job on a helper thread, and its response returns
 //!    through the worker's mailbox. A job that streams a body is connected to the client by a bounded
-//!    pipe: the slower side sets the pace, and the event loop waits for neither.
+//!    pipe: the slower side sets the pace, and the event loop waits for neither. A body that waits for its
+//!    data, as server-sent events do, has no thread: the worker polls it, and its waker is a message to the
+//!    worker.
 //! 6. A reload sends a new handler, limits and timeouts to each event loop as a message. An observer
 //!    requests snapshots in the same way, so that an unobserved server records nothing for it.
 //!
@@ -319,7 +354,10 @@ pub mod observe {
     };
 }
 
-pub use body::{Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Cancellation, FileRange};
+pub use body::{
+    Body, BodyPieces, BodyProducer, BodyReader, BodyStream, Broadcast, Cancellation, Event,
+    EventSender, EventStream, FileRange, PieceSender,
+};
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };

@@ -44,6 +44,7 @@ mod nginx_comparison;
 mod observer;
 mod protocol;
 mod proxies;
+mod push;
 mod rate_and_bandwidth;
 mod reload;
 mod request_corpus;

@@ -1,16 +1,25 @@
-//! What the body of a message is made of: bytes, ranges of open files, streams, and the pipe through
-//! which a request body is read while it is received; and how the code that makes it is cancelled.
-//! Knows files and threads, and no protocol.
+//! What the body of a message is made of: bytes, ranges of open files, streams, server-sent events, and
+//! the pipe through which a request body is read while it is received; and how the code that makes it is
+//! cancelled. Knows files and threads, and no protocol.
 
+mod broadcast;
 pub(crate) mod cancellation;
+mod channel;
+mod event;
+mod event_stream;
 pub(crate) mod file_range;
 mod pieces;
 pub(crate) mod pipe;
+pub(crate) mod polled;
 pub(crate) mod stream;
 
 use bytes::Bytes;
 
+pub use broadcast::Broadcast;
 pub use cancellation::Cancellation;
+pub use channel::PieceSender;
+pub use event::Event;
+pub use event_stream::{EventSender, EventStream};
 pub use file_range::FileRange;
 pub use pieces::BodyPieces;
 pub use pipe::BodyReader;

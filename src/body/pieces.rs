@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::Body;
 use super::cancellation::Cancellation;
 use super::file_range::FileRange;
+use super::polled::PolledBody;
 use super::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
 use crate::panics::catch;
 use crate::sync::CancelFlag;
@@ -48,6 +49,7 @@ enum PieceSource {
     File(FileRange),
     Producer(Box<dyn BodyProducer>),
     Writer(WriterThread),
+    Polled(Box<PolledBody>),
 }
 
 /// A thread that writes a body, one piece ahead at most.
@@ -66,6 +68,7 @@ impl From<Body> for BodyPieces {
             Body::Stream(stream) => match stream.source {
                 BodySource::Producer(producer) => PieceSource::Producer(producer),
                 BodySource::Writer(body) => PieceSource::Writer(WriterThread::start(body)),
+                BodySource::Polled(body) => PieceSource::Polled(body),
                 BodySource::Waiting(_) => PieceSource::End,
             },
         };
@@ -85,6 +88,7 @@ impl Iterator for BodyPieces {
             PieceSource::Producer(producer) => next_non_empty_piece(&mut **producer).transpose(),
             // The thread drops its sender at the end.
             PieceSource::Writer(thread) => thread.pieces.recv().ok(),
+            PieceSource::Polled(body) => body.wait_for_piece().transpose(),
         };
         let is_last = matches!(self.source, PieceSource::Bytes(_));
         if is_last || !matches!(piece, Some(Ok(_))) {
@@ -119,7 +123,7 @@ impl WriterThread {
         let cancelled = CancelFlag::default();
         let cancellation = Cancellation::new(cancelled.clone());
         thread::spawn(move || {
-            let mut out = PieceSender {
+            let mut out = PieceWriter {
                 piece: Vec::new(),
                 sender,
             };
@@ -141,12 +145,12 @@ impl Drop for WriterThread {
     }
 }
 
-struct PieceSender {
+struct PieceWriter {
     piece: Vec<u8>,
     sender: SyncSender<io::Result<Bytes>>,
 }
 
-impl Write for PieceSender {
+impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(PIECE_BYTES - self.piece.len());
         self.piece.extend_from_slice(&bytes[..count]);

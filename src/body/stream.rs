@@ -1,13 +1,15 @@
-//! Response bodies that are produced while they are sent: pulled in pieces, or written on a thread
-//! that may block. Either way the client exerts back-pressure on the producer.
+//! Response bodies that are produced while they are sent: pulled in pieces, written on a thread that may
+//! block, or polled on the event loop. In any case the client exerts back-pressure on the producer.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::mpsc::SyncSender;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::cancellation::Cancellation;
+use super::polled::PolledBody;
 use crate::semaphore::SemaphorePermit;
 
 /// Produces a body in pieces, on a thread of the blocking pool: each piece when the client has
@@ -18,8 +20,8 @@ pub trait BodyProducer: Send {
     /// connection, so that the client can tell that the body is incomplete.
     ///
     /// An empty piece is skipped, and many of them in a row are an error: a producer that has nothing
-    /// yet must wait. While it waits it occupies a thread of the pool; a body that waits for events is
-    /// better [written](BodyStream::written_with_cancellation).
+    /// yet must wait. While it waits it occupies a thread of the pool; a body that waits for something else
+    /// than a disk is better sent through a [channel](BodyStream::channel).
     fn next_piece(&mut self) -> io::Result<Option<Bytes>>;
 
     /// Returns the device number (`st_dev`) of the disk that [`next_piece`](Self::next_piece) waits for,
@@ -101,6 +103,29 @@ pub(crate) enum BodySource {
     /// The thread of the writer, which waits for this message that its last piece is taken. If the
     /// sender is dropped, the next write of the thread fails.
     Waiting(SyncSender<()>),
+    /// It is polled.
+    Polled(Box<PolledBody>),
+}
+
+/// What a source needs while it produces a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    /// A thread of a pool.
+    Produced,
+    /// A thread of its own, for the whole body.
+    Written,
+    /// Nothing but the event loop.
+    Polled,
+}
+
+impl BodySource {
+    pub(crate) fn kind(&self) -> SourceKind {
+        match self {
+            Self::Producer(_) => SourceKind::Produced,
+            Self::Writer(_) | Self::Waiting(_) => SourceKind::Written,
+            Self::Polled(_) => SourceKind::Polled,
+        }
+    }
 }
 
 impl BodyStream {
@@ -126,8 +151,9 @@ impl BodyStream {
         Self::written_with_cancellation(|out, _| write(out))
     }
 
-    /// Like [`written`](Self::written), for a writer that waits, for events for example. It is told
-    /// when the client has disconnected, and must return then: until it does, it occupies its thread.
+    /// Like [`written`](Self::written), for a writer that waits. It is told when the client has
+    /// disconnected, and must return then: until it does, it occupies its thread. A body that waits for
+    /// most of its time is better sent through a [`channel`](Self::channel), which needs no thread.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -160,6 +186,25 @@ impl BodyStream {
         }
     }
 
+    /// A body that is polled on the event loop of its connection, for sources with wakers of their own.
+    /// `poll` returns the next piece, `None` at the end, or `Poll::Pending` after it has arranged for the
+    /// waker to be called when there may be a piece. It must not block. An error closes the connection, so
+    /// that the client can tell that the body is incomplete. Empty pieces are skipped, and many of them in
+    /// a row are an error.
+    ///
+    /// The bound on such bodies is that of a [`channel`](Self::channel). With
+    /// [`futures_core::Stream`](https://docs.rs/futures-core) of bytes:
+    ///
+    /// ```ignore
+    /// let mut stream = Box::pin(stream);
+    /// BodyStream::polled(move |cx| stream.as_mut().poll_next(cx).map(Option::transpose))
+    /// ```
+    pub fn polled(
+        poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> + Send + 'static,
+    ) -> Self {
+        PolledBody::new(poll).into()
+    }
+
     /// The same body with an announced length, in bytes. If it turns out to have another length, the
     /// connection is closed.
     pub fn with_length(mut self, bytes: u64) -> Self {
@@ -167,15 +212,13 @@ impl BodyStream {
         self
     }
 
-    /// Returns true if the body is written on a thread of its own.
-    pub(crate) fn is_written(&self) -> bool {
-        matches!(self.source, BodySource::Writer(_))
-    }
-
-    /// The same body with a thread that is reserved for its writer.
-    pub(crate) fn with_thread(mut self, thread: SemaphorePermit) -> Self {
-        if let BodySource::Writer(body) = &mut self.source {
-            body.thread = Some(thread);
+    /// The same body with what is reserved for it: a thread for its writer, or a place among the bodies
+    /// that wait.
+    pub(crate) fn with_permit(mut self, permit: SemaphorePermit) -> Self {
+        match &mut self.source {
+            BodySource::Writer(body) => body.thread = Some(permit),
+            BodySource::Polled(body) => body.set_permit(permit),
+            BodySource::Producer(_) | BodySource::Waiting(_) => {}
         }
         self
     }
@@ -192,9 +235,23 @@ impl BodyStream {
             BodySource::Writer(body_writer) => {
                 (body_writer.write)(&mut body, &Cancellation::default())?;
             }
+            BodySource::Polled(mut polled) => {
+                while let Some(piece) = polled.wait_for_piece()? {
+                    body.extend_from_slice(&piece);
+                }
+            }
             BodySource::Waiting(_) => {}
         }
         Ok(body)
+    }
+}
+
+impl From<PolledBody> for BodyStream {
+    fn from(body: PolledBody) -> Self {
+        Self {
+            source: BodySource::Polled(Box::new(body)),
+            length: None,
+        }
     }
 }
 
@@ -204,6 +261,7 @@ impl fmt::Debug for BodySource {
             Self::Producer(_) => "Producer",
             Self::Writer(_) => "Writer",
             Self::Waiting(_) => "Waiting",
+            Self::Polled(_) => "Polled",
         })
     }
 }

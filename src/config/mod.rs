@@ -295,6 +295,11 @@ pub struct Limits {
     /// thread until its client has sent or received all of it. The request of another one gets a 503 with
     /// Retry-After.
     pub max_streams: usize,
+    /// Concurrent response bodies for which no thread waits: server-sent events
+    /// ([`Response::sse`](crate::Response::sse)), [channels](crate::BodyStream::channel) and other bodies
+    /// that are [polled](crate::BodyStream::polled). Each takes about 1 KiB and its unsent data. The
+    /// request of another one gets a 503 with Retry-After.
+    pub max_parked_streams: usize,
     /// Bytes that are read and discarded after the last response of a connection, so that the client
     /// receives the response and not a reset (RFC 9112 §9.6).
     pub max_linger_bytes: u64,
@@ -319,6 +324,7 @@ impl Default for Limits {
             min_rate_bytes_per_second: 240,
             max_waiting_jobs: 1024,
             max_streams: 256,
+            max_parked_streams: 64 * 1024,
             max_linger_bytes: 64 * 1024 * 1024,
             h2_max_streams: 100,
         }

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use ::http::header::{
-    ALLOW, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    LOCATION, RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
@@ -17,8 +17,10 @@ use cookie::Cookie;
 
 use super::range::ByteRange;
 use super::{Rejection, disposition};
-use crate::body::{Body, BodyPieces};
+use crate::body::{Body, BodyPieces, EventStream};
 use crate::explain_log::Escaped;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// An HTTP response: status, header fields and [`Body`].
 ///
@@ -324,6 +326,33 @@ impl Response {
             Ok(json) => Self::with_media_type("application/json", json),
             Err(error) => Self::fault(&format!("response: cannot be serialized as JSON: {error}")),
         }
+    }
+
+    /// Creates a 200 response with server-sent events (WHATWG HTML §9.2), which are sent as they come and
+    /// which no thread waits for. `X-Accel-Buffering: no` keeps nginx as a proxy from buffering them.
+    ///
+    /// [`Limits::max_parked_streams`](crate::Limits::max_parked_streams) bounds the number of such responses;
+    /// another client gets a 503.
+    ///
+    /// ```
+    /// use tws::{Broadcast, Response};
+    ///
+    /// let news = Broadcast::new(100);
+    /// let response = Response::sse(news.subscribe());
+    /// assert_eq!(response.headers()["Content-Type"], "text/event-stream");
+    /// assert_eq!(response.headers()["Cache-Control"], "no-store");
+    /// ```
+    pub fn sse(events: EventStream) -> Self {
+        let mut response = Self::new(StatusCode::OK).with_body(Body::Stream(events.into()));
+        let fields = response.headers_mut();
+        for (name, value) in [
+            (CONTENT_TYPE, "text/event-stream"),
+            (CACHE_CONTROL, "no-store"),
+            (X_ACCEL_BUFFERING, "no"),
+        ] {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
 
     /// Creates a redirect. `status` is one of 301, 302, 303, 307 and 308; `location` is a URL that is

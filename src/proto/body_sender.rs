@@ -2,13 +2,16 @@
 //! while it is sent. Knows where the next part comes from and how much is left, and nothing of
 //! framing or of the connection.
 
+use std::time::Instant;
+
 use bytes::{Buf, Bytes};
 
 use super::segment::{FilePart, FileProgress, Payload};
 use super::transfer::StalledOn;
 use crate::body::FileRange;
 use crate::body::file_range::Resident;
-use crate::body::stream::BodySource;
+use crate::body::polled::PolledBody;
+use crate::body::stream::{BodySource, SourceKind};
 use crate::http::Body;
 
 /// The body of a response that is being sent.
@@ -50,8 +53,7 @@ impl Residency {
 #[derive(Debug)]
 struct StreamSource {
     state: ProducerState,
-    /// Whether a thread of its own writes it, which waits for the client.
-    is_written: bool,
+    kind: SourceKind,
     /// What is left of the chunk that was produced last.
     chunk: Bytes,
     /// How many bytes are to come, if the length is known.
@@ -64,6 +66,8 @@ enum ProducerState {
     Ready(BodySource),
     /// A chunk is being produced.
     Pulling,
+    /// There is no chunk since then, and no thread waits for one.
+    Parked(Box<PolledBody>, Instant),
     Ended,
 }
 
@@ -92,7 +96,7 @@ impl BodySender {
             }),
             // Even with the announced length 0: the producer may violate it.
             Body::Stream(stream) => SendSource::Stream(StreamSource {
-                is_written: stream.is_written(),
+                kind: stream.source.kind(),
                 state: ProducerState::Ready(stream.source),
                 chunk: Bytes::new(),
                 left: length,
@@ -125,7 +129,48 @@ impl BodySender {
 
     /// True if a thread of its own writes the body, and waits for the client.
     pub(crate) fn is_written(&self) -> bool {
-        matches!(&self.source, SendSource::Stream(stream) if stream.is_written)
+        matches!(&self.source, SendSource::Stream(stream) if stream.kind == SourceKind::Written)
+    }
+
+    /// True if the body is polled on the event loop, and no thread works for it.
+    pub(crate) fn is_polled(&self) -> bool {
+        matches!(&self.source, SendSource::Stream(stream) if stream.kind == SourceKind::Polled)
+    }
+
+    /// True if a poll has to tell whether there is anything to send.
+    pub(crate) fn is_poll_due(&self) -> bool {
+        self.is_polled()
+            && matches!(&self.source, SendSource::Stream(stream)
+                if matches!(stream.state, ProducerState::Ready(_)) && stream.chunk.is_empty())
+    }
+
+    /// True if there is nothing to send until [`on_ready`](Self::on_ready), which may be in hours.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked().is_some()
+    }
+
+    fn parked(&self) -> Option<(&PolledBody, Instant)> {
+        match &self.source {
+            SendSource::Stream(StreamSource {
+                state: ProducerState::Parked(body, since),
+                ..
+            }) => Some((body, *since)),
+            _ => None,
+        }
+    }
+
+    /// Takes the parked body, whose next chunk is to be reported with [`on_chunk`](Self::on_chunk).
+    fn take_parked(&mut self) -> Option<Box<PolledBody>> {
+        let SendSource::Stream(stream) = &mut self.source else {
+            return None;
+        };
+        match std::mem::replace(&mut stream.state, ProducerState::Pulling) {
+            ProducerState::Parked(body, _) => Some(body),
+            state => {
+                stream.state = state;
+                None
+            }
+        }
     }
 
     /// How many bytes that are there or in a file are not sent; 0 for chunks to be produced.
@@ -161,7 +206,12 @@ impl BodySender {
     pub(crate) fn stalled_on(&self) -> Option<StalledOn> {
         match &self.source {
             SendSource::File(file) if file.residency == Residency::Probing => Some(StalledOn::Disk),
-            SendSource::Stream(stream) if matches!(stream.state, ProducerState::Pulling) => {
+            SendSource::Stream(stream)
+                if matches!(
+                    stream.state,
+                    ProducerState::Pulling | ProducerState::Parked(..)
+                ) =>
+            {
                 Some(StalledOn::Handler)
             }
             SendSource::Bytes(_) | SendSource::File(_) | SendSource::Stream(_) => None,
@@ -184,7 +234,9 @@ impl BodySender {
             SendSource::Stream(stream) => {
                 match std::mem::replace(&mut stream.state, ProducerState::Pulling) {
                     ProducerState::Ready(source) => Some(SourceRequest::Pull(source)),
-                    state @ (ProducerState::Pulling | ProducerState::Ended) => {
+                    state @ (ProducerState::Pulling
+                    | ProducerState::Parked(..)
+                    | ProducerState::Ended) => {
                         stream.state = state;
                         None
                     }
@@ -226,6 +278,49 @@ impl BodySender {
         stream.state = ProducerState::Ready(source);
         stream.chunk = chunk;
         Ok(())
+    }
+
+    /// The body that was pulled has no chunk yet: it is to be pulled again after
+    /// [`on_ready`](Self::on_ready).
+    pub(crate) fn on_parked(&mut self, body: Box<PolledBody>, now: Instant) {
+        if let SendSource::Stream(stream) = &mut self.source {
+            stream.state = ProducerState::Parked(body, now);
+        }
+    }
+
+    /// A parked body may have its next chunk. Returns false if it is not parked.
+    pub(crate) fn on_ready(&mut self) -> bool {
+        let parked = self.take_parked();
+        let is_parked = parked.is_some();
+        if let (Some(body), SendSource::Stream(stream)) = (parked, &mut self.source) {
+            stream.state = ProducerState::Ready(BodySource::Polled(body));
+        }
+        is_parked
+    }
+
+    /// When a parked body sends its heartbeat; `None` if it is not parked or has none.
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        let (body, since) = self.parked()?;
+        since.checked_add(body.heartbeat()?.interval)
+    }
+
+    /// The heartbeat of a parked body if it is due, as a chunk to be reported with
+    /// [`on_chunk`](Self::on_chunk).
+    pub(crate) fn take_heartbeat(&mut self, now: Instant) -> Option<(Bytes, BodySource)> {
+        if self.next_heartbeat()? > now {
+            return None;
+        }
+        let body = self.take_parked()?;
+        let piece = body.heartbeat()?.piece.clone();
+        Some((piece, BodySource::Polled(body)))
+    }
+
+    /// Ends a parked body that may end when the server shuts down. Returns false if it goes on.
+    pub(crate) fn end_at_shutdown(&mut self) -> bool {
+        let ends = self
+            .parked()
+            .is_some_and(|(body, _)| body.ends_at_shutdown());
+        ends && self.take_parked().is_some()
     }
 
     /// Time will pass: pages in the kernel's page cache may be dropped until then, and bytes of the

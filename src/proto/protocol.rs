@@ -25,6 +25,7 @@ use super::transfer::TransferProgress;
 use super::wait::Wait;
 use super::{Action, CloseReason, Ready, Timer};
 use crate::body::file_range::Resident;
+use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::{Timeouts, UNIX_PEER};
 use crate::http::forwarded::ClientInfo;
@@ -132,6 +133,30 @@ impl Protocol {
         cx: &mut Context,
     ) {
         delegate!(self, machine => machine.on_body_chunk(id, chunk, cx));
+    }
+
+    /// The body that [`Action::PullBody`] named has no chunk yet. It is to be kept until
+    /// [`on_body_ready`](Self::on_body_ready).
+    pub(crate) fn on_body_parked(&mut self, id: ExchangeId, body: Box<PolledBody>, cx: &Context) {
+        match self {
+            Self::H1(machine) => machine.on_body_parked(body, cx),
+            Self::H2(machine) => machine.on_body_parked(id, body, cx),
+        }
+    }
+
+    /// A parked body may have its next chunk.
+    pub(crate) fn on_body_ready(&mut self, id: ExchangeId) {
+        delegate!(self, machine => machine.on_body_ready(id));
+    }
+
+    /// When the first heartbeat of a parked body is due.
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        delegate!(self, machine => machine.next_heartbeat())
+    }
+
+    /// Queues the heartbeats of parked bodies that are due.
+    pub(crate) fn send_heartbeats(&mut self, cx: &mut Context) {
+        delegate!(self, machine => machine.send_heartbeats(cx));
     }
 
     /// The answer to a [`Action::Dispatch`], [`Action::PullBody`] or [`Action::ProbeFile`] does not come,

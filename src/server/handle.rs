@@ -192,8 +192,11 @@ impl ServerHandle {
     /// new limit keeps them. Returns at once.
     ///
     /// The server keeps its addresses, its port, the mode of its Unix sockets, the PROXY protocol,
-    /// [`http2`](crate::Config::http2), its numbers of workers and helpers, [`max_waiting_jobs`](crate::Limits::max_waiting_jobs) and
-    /// [`max_streams`](crate::Limits::max_streams); those of `config` are ignored.
+    /// [`http2`](crate::Config::http2), its numbers of workers and helpers,
+    /// [`max_waiting_jobs`](crate::Limits::max_waiting_jobs), [`max_streams`](crate::Limits::max_streams) and
+    /// [`max_parked_streams`](crate::Limits::max_parked_streams); those of `config` are ignored. Event
+    /// streams go on, unless the [`Broadcast`](crate::Broadcast) or sender belongs to the previous handler:
+    /// they end when that is dropped.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ pub(crate) mod pool;
 
 use std::sync::Arc;
 
+use crate::body::stream::SourceKind;
 use crate::config::Config;
 use crate::http::{Body, Response};
 use crate::panics::drop_caught;
@@ -23,6 +24,8 @@ pub(crate) struct Pools {
     pub(crate) streams: BlockingPool,
     /// The threads of `streams`.
     stream_threads: Arc<Semaphore>,
+    /// The response bodies for which no thread waits.
+    parked_streams: Arc<Semaphore>,
     pub(crate) disks: DiskPools,
 }
 
@@ -48,6 +51,7 @@ impl Pools {
                 begins: Begins::Always,
             }),
             stream_threads: Arc::new(Semaphore::new(limits.max_streams)),
+            parked_streams: Arc::new(Semaphore::new(limits.max_parked_streams)),
             disks: DiskPools::new(jobs),
         }
     }
@@ -57,18 +61,24 @@ impl Pools {
         self.stream_threads.try_acquire(1)
     }
 
-    /// Reserves the thread for the body of a response, if it needs one: when the head is sent it is
-    /// too late to reject the request. Returns a 503 if there is none left.
+    /// Reserves the thread for the body of a response, or its place among the bodies that wait, if it
+    /// needs one: when the head is sent it is too late to reject the request. Returns a 503 if there is
+    /// none left.
     pub(crate) fn reserve_for_body(&self, mut response: Response) -> Response {
-        if !matches!(response.body(), Body::Stream(stream) if stream.is_written()) {
+        let Body::Stream(stream) = response.body() else {
             return response;
-        }
-        let Some(thread) = self.reserve_stream() else {
-            drop_caught(response, "streams: a body without a thread");
+        };
+        let permit = match stream.source.kind() {
+            SourceKind::Produced => return response,
+            SourceKind::Written => self.reserve_stream(),
+            SourceKind::Polled => self.parked_streams.try_acquire(1),
+        };
+        let Some(permit) = permit else {
+            drop_caught(response, "streams: a body beyond the limit");
             return too_many_streams();
         };
         match response.take_body() {
-            Body::Stream(stream) => response.with_body(Body::Stream(stream.with_thread(thread))),
+            Body::Stream(stream) => response.with_body(Body::Stream(stream.with_permit(permit))),
             body => response.with_body(body),
         }
     }
@@ -82,7 +92,8 @@ impl Pools {
     }
 }
 
-/// The response to a request that needs a thread of its own when there is none left.
+/// The response to a request whose body needs a thread of its own, or a place among those that wait, when
+/// there is none left.
 pub(crate) fn too_many_streams() -> Response {
     Response::unavailable("too many streams in progress; try again")
 }

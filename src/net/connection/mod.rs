@@ -23,7 +23,7 @@ use super::event_loop::handle::Occupancy;
 use super::observe::question::LoopSnapshot;
 use super::observe::report::{Activity, BlockedOn};
 use super::transport::{Received, Transport};
-use super::worker::message::BodyChunk;
+use super::worker::message::{BodyChunk, Pulled};
 use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
@@ -75,8 +75,9 @@ pub(crate) trait Services {
     /// Drops what is still to come for an exchange.
     fn cancel(&mut self, exchange: ExchangeId);
 
-    /// Requests the next chunk of a body, which arrives through [`Connection::on_body_chunk`].
-    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource);
+    /// Requests the next chunk of a body. One that arrives later is reported through
+    /// [`Connection::on_body_chunk`].
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) -> Pulled;
 
     /// Records a finished exchange.
     fn record(&mut self, record: Record);
@@ -88,6 +89,10 @@ const MAX_UNSENT_BYTES: u32 = 32 * 1024;
 
 /// The minimum that a read costs of the byte budget: many encrypted bytes may yield little data.
 const MIN_READ_COST_BYTES: usize = 4096;
+
+/// What a chunk that was polled costs of the byte budget, beside its bytes: chunks may be small, and each
+/// costs a system call.
+const POLL_COST_BYTES: usize = 4096;
 
 /// Why a connection has stopped running for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +208,25 @@ impl<T: Transport> Connection<T> {
     /// The chunk of the response body that was requested.
     pub(crate) fn on_body_chunk(&mut self, id: ExchangeId, chunk: BodyChunk, cx: &mut Context) {
         self.protocol.on_body_chunk(id, chunk, cx);
+    }
+
+    /// A response body that is polled may have its next chunk.
+    pub(crate) fn on_body_ready(&mut self, id: ExchangeId) {
+        self.protocol.on_body_ready(id);
+    }
+
+    /// Returns when the first heartbeat of a response body is due; `None` if no body waits.
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        self.protocol.next_heartbeat()
+    }
+
+    /// Queues the heartbeats that are due. Returns false if there are none.
+    pub(crate) fn send_heartbeats(&mut self, cx: &mut Context) -> bool {
+        let is_due = self.next_heartbeat().is_some_and(|at| at <= cx.now);
+        if is_due {
+            self.protocol.send_heartbeats(cx);
+        }
+        is_due
     }
 
     /// A part of a file was read.
@@ -467,7 +491,14 @@ impl<T: Transport> Connection<T> {
                 let state = self.transport.peer_state();
                 self.protocol.on_peer_state(state, cx);
             }
-            Action::PullBody(id, source) => services.pull_body(id, source),
+            Action::PullBody(id, source) => match services.pull_body(id, source) {
+                Pulled::Later => {}
+                Pulled::Chunk(chunk) => {
+                    moved.overhead += POLL_COST_BYTES;
+                    self.protocol.on_body_chunk(id, chunk, cx);
+                }
+                Pulled::Parked(body) => self.protocol.on_body_parked(id, body, cx),
+            },
             Action::Cancel(id) => services.cancel(id),
             Action::Switch => {
                 self.protocol.switch_to_http2(cx);

@@ -130,7 +130,9 @@ impl Services for Always {
 
     fn cancel(&mut self, _: ExchangeId) {}
 
-    fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
+    fn pull_body(&mut self, _: ExchangeId, _: BodySource) -> Pulled {
+        Pulled::Later
+    }
 
     fn record(&mut self, _: Record) {}
 }
@@ -467,7 +469,9 @@ impl Services for Silent {
 
     fn cancel(&mut self, _: ExchangeId) {}
 
-    fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
+    fn pull_body(&mut self, _: ExchangeId, _: BodySource) -> Pulled {
+        Pulled::Later
+    }
 
     fn record(&mut self, _: Record) {}
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use ::http::StatusCode;
 use bytes::Bytes;
 
+use super::publisher::{PIECE_BYTE, PolledLength, Publisher, WakeUps};
 use super::rng::Rng;
 use super::script::Script;
 use super::wire::{FILE_STRIDE, Fault, Wire, byte_at};
@@ -22,7 +23,7 @@ use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
-use crate::net::worker::message::ExchangeEvent;
+use crate::net::worker::message::{ExchangeEvent, Pulled};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
@@ -38,6 +39,10 @@ pub(super) struct SimulatedExchange {
     pub(super) announced: bool,
     /// Whether the announced body cannot be delivered.
     pub(super) failed: bool,
+    /// Whether heartbeats may be between the bytes of the body.
+    pub(super) has_heartbeats: bool,
+    /// Whether the body may end before its end, as at shutdown.
+    pub(super) may_end_early: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,9 @@ pub(super) struct SimulatedServices {
     pub(super) room: Arc<AtomicUsize>,
     pub(super) job: Option<Job>,
     produced: Option<ProducedBody>,
+    publisher: Option<Publisher>,
+    polled: PolledLength,
+    wake_ups: WakeUps,
     /// Disks and producers fail with a probability of one in this many.
     failures: usize,
 }
@@ -101,6 +109,9 @@ impl SimulatedServices {
             room: Arc::default(),
             job: None,
             produced: None,
+            publisher: None,
+            polled: PolledLength::default(),
+            wake_ups: WakeUps::default(),
             failures: [5, 60, usize::MAX][rng.below(3)],
             rng,
         }
@@ -108,7 +119,38 @@ impl SimulatedServices {
 
     /// Returns true if the connection will receive a message.
     pub(super) fn is_busy(&self) -> bool {
-        !self.messages.is_empty() || self.job.is_some() || self.room.load(Ordering::Relaxed) > 0
+        !self.messages.is_empty()
+            || self.job.is_some()
+            || self.room.load(Ordering::Relaxed) > 0
+            || self.can_publish()
+            || self.has_wake_up()
+    }
+
+    pub(super) fn can_publish(&self) -> bool {
+        self.publisher.as_ref().is_some_and(Publisher::can_publish)
+    }
+
+    /// Sends the next piece of a body that comes through a channel.
+    pub(super) fn publish(&mut self) {
+        self.publisher = self.publisher.take().and_then(Publisher::publish);
+    }
+
+    pub(super) fn has_wake_up(&self) -> bool {
+        !self.wake_ups.lock().is_empty()
+    }
+
+    /// Takes any of the undelivered wake-ups.
+    pub(super) fn take_wake_up(&mut self) -> Option<ExchangeId> {
+        let mut wake_ups = self.wake_ups.lock();
+        let at = self.rng.below(wake_ups.len().max(1));
+        (at < wake_ups.len()).then(|| wake_ups.swap_remove(at))
+    }
+
+    /// No body may have ended early: the server has not shut down.
+    pub(super) fn all_are_to_be_complete(&mut self) {
+        for exchange in &mut self.exchanges {
+            exchange.may_end_early = false;
+        }
     }
 
     /// Continues the handler that reads a request body, unless it would block.
@@ -171,6 +213,8 @@ impl SimulatedServices {
                 content: Vec::new(),
                 announced: false,
                 failed: false,
+                has_heartbeats: false,
+                may_end_early: false,
             });
         }
         self.exchanges.len() - 1
@@ -180,6 +224,7 @@ impl SimulatedServices {
     fn make_response(&mut self, at: usize) -> Response {
         let rng = &mut self.rng;
         let mut status = StatusCode::OK;
+        let mut are_events = false;
         let bytes = |len: usize| -> Vec<u8> { (at as u64..).take(len).map(byte_at).collect() };
         let (body, content) = match rng.below(12) {
             0 => {
@@ -212,26 +257,40 @@ impl SimulatedServices {
             7 | 8 => {
                 let count = rng.size(12) - 1;
                 let lens: Vec<_> = (0..count).map(|_| rng.size(15_000) - 1).collect();
-                let content = bytes(lens.iter().sum());
+                are_events = rng.one_in(4);
+                let mut content = bytes(lens.iter().sum());
+                if are_events {
+                    content.fill(PIECE_BYTE);
+                }
                 let mut rest = Bytes::from(content.clone());
                 let chunks = lens.iter().map(|len| rest.split_to(*len)).collect();
-                let announced = rng.one_in(2).then_some(content.len());
+                let announced = (!are_events && rng.one_in(2)).then_some(content.len());
                 let announced = if rng.one_in(self.failures) {
                     announced.map(|len| (len + rng.below(3)).saturating_sub(1))
                 } else {
                     announced
                 };
-                self.produced = Some(ProducedBody {
-                    at,
-                    chunks,
-                    announced,
-                    made: 0,
-                    taken: None,
-                });
-                let stream = if rng.one_in(2) {
-                    BodyStream::produced(|| Ok(None))
+                let stream = if are_events || rng.one_in(3) {
+                    let (publisher, mut stream) = Publisher::new(chunks, self.failures, rng);
+                    if are_events {
+                        Publisher::make_events(&mut stream, rng);
+                    }
+                    self.publisher = Some(publisher);
+                    self.polled = PolledLength::announced(announced);
+                    stream
                 } else {
-                    BodyStream::written(|_| Ok(()))
+                    self.produced = Some(ProducedBody {
+                        at,
+                        chunks,
+                        announced,
+                        made: 0,
+                        taken: None,
+                    });
+                    if rng.one_in(2) {
+                        BodyStream::produced(|| Ok(None))
+                    } else {
+                        BodyStream::written(|_| Ok(()))
+                    }
                 };
                 let stream = match announced {
                     Some(len) => stream.with_length(len as u64),
@@ -250,6 +309,8 @@ impl SimulatedServices {
         let exchange = &mut self.exchanges[at];
         exchange.status = status.as_u16();
         exchange.content = content;
+        exchange.has_heartbeats = are_events;
+        exchange.may_end_early = are_events;
         exchange.announced =
             matches!(response.body(), Body::Stream(stream) if stream.length.is_some());
         if exchange.stage != Stage::StreamingBody {
@@ -341,10 +402,11 @@ impl Services for SimulatedServices {
         let at = self.exchange(request);
         // The response of a handler that was reading the body has been discarded.
         assert!(self.job.is_none(), "the handler is still running");
-        self.produced = None;
+        (self.produced, self.publisher) = (None, None);
         let response = Response::from(rejection).with_header("X-At", at.to_string());
         let exchange = &mut self.exchanges[at];
         exchange.stage = Stage::Answered;
+        (exchange.has_heartbeats, exchange.may_end_early) = (false, false);
         exchange.status = rejection.status().as_u16();
         exchange.content = match response.body() {
             Body::Bytes(bytes) => bytes.to_vec(),
@@ -388,13 +450,27 @@ impl Services for SimulatedServices {
         panic!("an exchange is never cancelled alone");
     }
 
-    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) -> Pulled {
         let is_chunk = |event: &ExchangeEvent| matches!(event, ExchangeEvent::BodyChunk(_));
         let pending = self.messages.iter().any(|(_, event)| is_chunk(event));
         assert!(
             !pending,
             "a second chunk is requested before the first has arrived"
         );
+        let source = match source {
+            BodySource::Polled(body) => {
+                if self.rng.one_in(10) {
+                    // A wake-up without a reason.
+                    self.wake_ups.lock().push(exchange);
+                }
+                let (pulled, fails) = self.polled.poll(body, exchange, &self.wake_ups);
+                if let Some(last) = self.exchanges.last_mut() {
+                    last.failed |= fails;
+                }
+                return pulled;
+            }
+            source => source,
+        };
         let produced = self.produced.as_mut().expect("a stream");
         assert_eq!(produced.at + 1, self.exchanges.len(), "of another exchange");
         let mut next = |source: BodySource| {
@@ -403,7 +479,7 @@ impl Services for SimulatedServices {
             Some((chunk, source))
         };
         let chunk = match source {
-            BodySource::Producer(producer) => next(BodySource::Producer(producer)),
+            BodySource::Producer(_) | BodySource::Polled(_) => next(source),
             BodySource::Writer(_) => {
                 let (tell, taken) = sync_channel(1);
                 let chunk = next(BodySource::Waiting(tell));
@@ -433,6 +509,7 @@ impl Services for SimulatedServices {
             Ok(chunk)
         };
         self.send(exchange, ExchangeEvent::BodyChunk(chunk));
+        Pulled::Later
     }
 
     fn record(&mut self, record: Record) {

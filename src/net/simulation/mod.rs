@@ -13,6 +13,7 @@
 mod check;
 mod h2;
 mod host;
+mod publisher;
 mod rng;
 mod script;
 mod wire;
@@ -161,6 +162,8 @@ enum Event {
     Message,
     Room,
     Job,
+    Publishes,
+    WakeUp,
     RunQueue,
     Time,
 }
@@ -287,6 +290,8 @@ impl Simulation {
         add(Event::Message, !self.services.messages.is_empty());
         add(Event::Room, self.services.room.load(Ordering::Relaxed) > 0);
         add(Event::Job, self.services.job.is_some());
+        add(Event::Publishes, self.services.can_publish());
+        add(Event::WakeUp, self.services.has_wake_up());
         let can_continue = match self.blocked {
             Blocked::Throttled(until) => until <= now(),
             blocked => blocked == Blocked::Yield,
@@ -352,7 +357,9 @@ impl Simulation {
                             .on_file_read(exchange, resident, &mut self.cx);
                         self.resume();
                     }
-                    ExchangeEvent::RequestBodyRoom | ExchangeEvent::Cancelled => self.drive(),
+                    ExchangeEvent::RequestBodyRoom
+                    | ExchangeEvent::BodyReady
+                    | ExchangeEvent::Cancelled => self.drive(),
                 }
             }
             Event::Room => {
@@ -360,6 +367,15 @@ impl Simulation {
                 self.drive();
             }
             Event::Job => self.services.run_job(),
+            Event::Publishes => self.services.publish(),
+            Event::WakeUp => {
+                let woken = self.services.take_wake_up();
+                // The worker drops those of other exchanges.
+                if let Some(exchange) = woken.filter(|id| self.connection.is_open(*id)) {
+                    self.connection.on_body_ready(exchange);
+                    self.resume();
+                }
+            }
             Event::RunQueue => self.drive(),
             Event::Time => self.pass_time(),
         }
@@ -413,6 +429,10 @@ impl Simulation {
         self.cx.tick(now(), || SystemTime::UNIX_EPOCH);
         if let Some(bandwidth) = &mut self.bandwidth {
             bandwidth.pass_time();
+        }
+        let is_throttled = matches!(self.blocked, Blocked::Throttled(_));
+        if !is_throttled && self.connection.send_heartbeats(&mut self.cx) {
+            self.resume();
         }
         // Pending input is read before the connection is timed out.
         if deadline.is_some_and(|deadline| deadline <= now()) && !self.wire.borrow().has_event() {
@@ -512,8 +532,11 @@ impl Simulation {
             && self.script.requests[answered - 1].end == wire.read
     }
 
-    fn check_end(&self, reason: CloseReason) {
+    fn check_end(&mut self, reason: CloseReason) {
         let wire = self.wire.borrow();
+        if self.cx.drain_state == DrainState::Running {
+            self.services.all_are_to_be_complete();
+        }
         assert_eq!(self.cx.buffers.free(), BUFFERS, "a buffer leaked");
         match reason {
             CloseReason::TimedOut => assert!(self.timed_out),

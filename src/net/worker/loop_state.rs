@@ -141,6 +141,11 @@ impl LoopState {
                 connection.on_response(id, response, &mut self.cx);
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
+            ExchangeEvent::BodyReady => {
+                connection.on_body_ready(id);
+                // An event for thousands of clients must not delay the requests of others.
+                is_bulk = true;
+            }
             ExchangeEvent::RequestBodyRoom => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
@@ -171,6 +176,9 @@ impl LoopState {
             // Beyond one revolution of the wheel, or reported for an earlier deadline.
             self.schedule_at(slot, time);
             return Flow::Continue(());
+        }
+        if slot.connection.send_heartbeats(&mut self.cx) {
+            self.resume(slot)?;
         }
         if !slot.connection.is_expired(&self.timeouts, self.cx.now) {
             self.schedule(slot);
@@ -253,9 +261,12 @@ impl LoopState {
         Flow::Continue(())
     }
 
-    /// Makes the timer wheel report the connection no later than at its deadline.
+    /// Makes the timer wheel report the connection no later than at its deadline, or when a heartbeat is
+    /// due.
     pub(super) fn schedule(&mut self, slot: &mut Slot) {
-        let Some(deadline) = slot.connection.deadline(&self.timeouts) else {
+        let deadline = slot.connection.deadline(&self.timeouts);
+        let heartbeat = slot.connection.next_heartbeat();
+        let Some(deadline) = deadline.into_iter().chain(heartbeat).min() else {
             return;
         };
         let tick = self.timers.tick_of(deadline);

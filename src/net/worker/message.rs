@@ -10,6 +10,7 @@ use mio::Token;
 
 use super::settings::RuntimeConfig;
 use crate::body::file_range::Resident;
+use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::client_key::ClientKey;
 use crate::http::Response;
@@ -64,6 +65,8 @@ pub(crate) enum ExchangeEvent {
     FileRead(io::Result<Resident>),
     /// The next chunk of the response body.
     BodyChunk(BodyChunk),
+    /// A response body that is polled may have its next chunk.
+    BodyReady,
     /// The handler has taken some of the request body, so there is room for more.
     RequestBodyRoom,
     /// A task was not begun, as it was cancelled. Nothing follows it.
@@ -72,6 +75,16 @@ pub(crate) enum ExchangeEvent {
 
 /// A chunk of a body and the source of the next one, or `None` at the end of the body.
 pub(crate) type BodyChunk = io::Result<Option<(Bytes, BodySource)>>;
+
+/// The result of a request for the next chunk of a response body.
+#[derive(Debug)]
+pub(crate) enum Pulled {
+    /// A thread works on the chunk, which arrives as an [`ExchangeEvent::BodyChunk`].
+    Later,
+    Chunk(BodyChunk),
+    /// There is no chunk. The body is to be pulled again after an [`ExchangeEvent::BodyReady`].
+    Parked(Box<PolledBody>),
+}
 
 /// Where a thread sends what an exchange waits for.
 #[derive(Clone, Debug)]

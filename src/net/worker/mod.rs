@@ -5,6 +5,7 @@
 //! Requests come before large bodies, which move in bounded quanta, so a request waits for at most
 //! one iteration's portion of the other connections' transfers.
 
+mod body_waker;
 mod loop_state;
 pub(crate) mod message;
 pub(crate) mod pending_exchanges;

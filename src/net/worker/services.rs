@@ -2,14 +2,18 @@
 //! access log. Results of the thread pools arrive as messages to the worker.
 
 use std::io;
+use std::sync::Arc;
+use std::task::{self, Poll, Waker};
 use std::time::Instant;
 
 use mio::Token;
 
-use super::message::{BodyChunk, ExchangeEvent, ReplyTo, WorkerHandle};
+use super::body_waker::BodyWaker;
+use super::message::{BodyChunk, ExchangeEvent, Pulled, ReplyTo, WorkerHandle};
 use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
+use crate::body::polled::PolledBody;
 use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
 use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
@@ -46,6 +50,26 @@ impl WorkerServices<'_> {
             exchange,
             client: pending.client,
             cancelled: pending.cancelled().clone(),
+        }
+    }
+
+    /// Polls a body that no thread works for.
+    fn poll_body(&mut self, exchange: ExchangeId, mut body: Box<PolledBody>) -> Pulled {
+        let reply_to = self.reply_to(exchange);
+        let pending = self.pending.get(self.token, exchange);
+        let waker = pending
+            .waker
+            .get_or_insert_with(|| Arc::new(BodyWaker::new(reply_to)));
+        waker.begin_poll();
+        let waker = Waker::from(Arc::clone(waker));
+        let polled = catch(|| body.poll(&mut task::Context::from_waker(&waker)));
+        match polled {
+            Ok(Poll::Pending) => Pulled::Parked(body),
+            Ok(Poll::Ready(piece)) => {
+                let with_source = |bytes| (bytes, BodySource::Polled(body));
+                Pulled::Chunk(piece.map(|piece| piece.map(with_source)))
+            }
+            Err(Panicked) => Pulled::Chunk(Err(io::Error::other("its source panicked"))),
         }
     }
 
@@ -154,7 +178,7 @@ impl Services for WorkerServices<'_> {
         self.pending.cancel(self.token, exchange);
     }
 
-    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) {
+    fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) -> Pulled {
         let reply_to = self.reply_to(exchange);
         let failed = reply_to.clone();
         let submitted = match source {
@@ -174,13 +198,15 @@ impl Services for WorkerServices<'_> {
             BodySource::Waiting(taken) => {
                 // An error means that the writer's thread has ended, and it has sent the reason.
                 let _ = taken.send(());
-                return;
+                return Pulled::Later;
             }
+            BodySource::Polled(body) => return self.poll_body(exchange, body),
         };
         if submitted.is_err() {
             let error = io::Error::other("no thread to make it");
             failed.send(ExchangeEvent::BodyChunk(Err(error)));
         }
+        Pulled::Later
     }
 
     fn record(&mut self, record: Record) {

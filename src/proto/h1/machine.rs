@@ -24,6 +24,7 @@ use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBo
 use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
 use crate::body::file_range::Resident;
+use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
@@ -120,6 +121,9 @@ impl Machine {
 
     /// What to do next.
     pub(crate) fn next(&mut self, cx: &mut Context) -> Action {
+        if cx.drain_state == DrainState::Draining && self.outbox.end_at_shutdown() {
+            self.on_body_chunk(self.exchange_id(), Ok(None), cx);
+        }
         loop {
             if let Some(record) = self.outbox.take_complete(cx.now) {
                 return Action::Log(record);
@@ -683,6 +687,31 @@ impl Machine {
         }
     }
 
+    /// The body that [`Action::PullBody`] named has no chunk yet; [`on_body_ready`](Self::on_body_ready)
+    /// follows.
+    pub(crate) fn on_body_parked(&mut self, body: Box<PolledBody>, cx: &Context) {
+        self.outbox.on_parked(body, cx.now);
+    }
+
+    /// A parked body may have its next chunk.
+    pub(crate) fn on_body_ready(&mut self, id: ExchangeId) {
+        if id == self.exchange_id() {
+            self.outbox.on_ready();
+        }
+    }
+
+    /// When the heartbeat of a parked body is due.
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        self.outbox.next_heartbeat()
+    }
+
+    /// Queues the heartbeat of a parked body if it is due.
+    pub(crate) fn send_heartbeats(&mut self, cx: &mut Context) {
+        if let Some(chunk) = self.outbox.take_heartbeat(cx.now) {
+            self.on_body_chunk(self.exchange_id(), Ok(Some(chunk)), cx);
+        }
+    }
+
     /// The beginning of the file range that [`Action::ProbeFile`] named is in memory, or cannot be
     /// read. A result for another exchange is dropped.
     pub(crate) fn on_probed(
@@ -837,7 +866,7 @@ impl Machine {
 
     /// True while a large body is being sent, which other connections' requests may overtake.
     pub(crate) fn is_sending_bulk(&self) -> bool {
-        self.outbox.has_large_body()
+        self.outbox.is_sending_bulk()
     }
 
     /// The progress of the body that is being transferred, if it is large or streamed, and the

@@ -15,6 +15,7 @@ use super::chunked;
 use super::framing::BodyFraming;
 use crate::body::FileRange;
 use crate::body::file_range::Resident;
+use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::http::Body;
 use crate::proto::body_sender::{BodySender, LengthMismatch, SourceRequest};
@@ -101,6 +102,13 @@ impl Outbox {
     /// True while a body that is not small is being sent.
     pub(crate) fn has_large_body(&self) -> bool {
         self.body.is_some()
+    }
+
+    /// True while a body that is not small is being sent, unless there is nothing to send of it for an
+    /// indefinite time.
+    pub(crate) fn is_sending_bulk(&self) -> bool {
+        let body = self.body.as_deref();
+        body.is_some_and(|body| !body.sender.is_parked())
     }
 
     /// The progress of the large body, if it is recorded.
@@ -254,6 +262,36 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+
+    /// The body that was pulled has no chunk yet.
+    pub(crate) fn on_parked(&mut self, parked: Box<PolledBody>, now: Instant) {
+        if let Some(body) = self.body.as_deref_mut() {
+            body.sender.on_parked(parked, now);
+        }
+    }
+
+    /// A parked body may have its next chunk.
+    pub(crate) fn on_ready(&mut self) {
+        if let Some(body) = self.body.as_deref_mut() {
+            body.sender.on_ready();
+        }
+    }
+
+    /// When the heartbeat of a parked body is due; see [`BodySender::next_heartbeat`].
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        self.body.as_deref()?.sender.next_heartbeat()
+    }
+
+    /// The heartbeat of a parked body, if it is due, to be appended as its next chunk.
+    pub(crate) fn take_heartbeat(&mut self, now: Instant) -> Option<(Bytes, BodySource)> {
+        self.body.as_deref_mut()?.sender.take_heartbeat(now)
+    }
+
+    /// Returns true for a parked body that ends because the server shuts down. Its end is to be appended.
+    pub(crate) fn end_at_shutdown(&mut self) -> bool {
+        let body = self.body.as_deref_mut();
+        body.is_some_and(|body| body.sender.end_at_shutdown())
     }
 
     /// Queues a record after those of the responses in flight.

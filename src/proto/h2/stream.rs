@@ -168,9 +168,11 @@ impl Stream {
         }
     }
 
-    /// True while a body is being sent that is not small.
+    /// True while a body is being sent that is not small, unless there is nothing to send of it for an
+    /// indefinite time.
     pub(crate) fn is_sending_bulk(&self) -> bool {
-        self.sender().is_some_and(is_bulk)
+        self.sender()
+            .is_some_and(|sender| is_bulk(sender) && !sender.is_parked())
     }
 
     /// True if its job reads the body of the request, or writes that of the response.

@@ -93,6 +93,8 @@ enum Event {
     Message,
     Room,
     Job,
+    Publishes,
+    WakeUp,
     RunQueue,
     Time,
 }
@@ -202,6 +204,8 @@ impl Simulation {
         add(Event::Message, !self.services.messages.is_empty());
         add(Event::Room, self.services.has_room());
         add(Event::Job, self.services.can_run_job());
+        add(Event::Publishes, self.services.can_publish());
+        add(Event::WakeUp, self.services.has_wake_up());
         add(
             Event::RunQueue,
             match self.blocked {
@@ -244,6 +248,14 @@ impl Simulation {
                 }
             }
             Event::Job => self.services.run_job(&self.peer),
+            Event::Publishes => self.services.publish(),
+            Event::WakeUp => {
+                let woken = self.services.take_wake_up();
+                if let Some(id) = woken.filter(|id| self.connection.is_open(*id)) {
+                    self.connection.on_body_ready(id);
+                    self.resume();
+                }
+            }
             Event::RunQueue => {
                 self.queued = false;
                 self.drive(DriveScope::All);
@@ -265,7 +277,7 @@ impl Simulation {
             ExchangeEvent::Response(response) => connection.on_response(id, response, cx),
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, cx),
             ExchangeEvent::FileRead(resident) => connection.on_file_read(id, resident, cx),
-            ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::BodyReady => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
         }
         self.resume();
@@ -291,6 +303,10 @@ impl Simulation {
         self.cx.tick(now(), || SystemTime::UNIX_EPOCH);
         if let Some(bandwidth) = &mut self.bandwidth {
             bandwidth.pass_time();
+        }
+        let is_throttled = matches!(self.blocked, Blocked::Throttled(_));
+        if !is_throttled && self.connection.send_heartbeats(&mut self.cx) {
+            self.resume();
         }
         // Pending input is read before anything is timed out.
         let is_due = self.connection.is_expired(&self.timeouts, now());
@@ -370,6 +386,9 @@ impl Simulation {
 
     fn check_end(&mut self, reason: CloseReason) {
         let wire = self.wire.borrow();
+        if self.cx.drain_state == DrainState::Running {
+            self.services.all_are_to_be_complete();
+        }
         match reason {
             CloseReason::Evicted => panic!("evicted without need"),
             CloseReason::Drained => {

@@ -18,9 +18,10 @@ use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
+use crate::net::simulation::publisher::{PIECE_BYTE, PolledLength, Publisher, WakeUps};
 use crate::net::simulation::rng::Rng;
 use crate::net::simulation::wire::{FILE_STRIDE, Fault, byte_at};
-use crate::net::worker::message::ExchangeEvent;
+use crate::net::worker::message::{ExchangeEvent, Pulled};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
@@ -44,6 +45,12 @@ pub(super) struct Exchange {
     /// A chunk of the body, or a part of a file, is on its way.
     pub(super) fetching: bool,
     produced: Option<ProducedBody>,
+    publisher: Option<Publisher>,
+    polled: PolledLength,
+    /// Whether heartbeats may be between the bytes of the body.
+    pub(super) has_heartbeats: bool,
+    /// Whether the body may end before its end, as at shutdown.
+    pub(super) may_end_early: bool,
     /// The position and the kind of the fault of the file.
     fault: Option<(u64, Fault)>,
     /// Undelivered notifications that there is room for more of the request body.
@@ -76,6 +83,7 @@ pub(super) struct MultiplexedServices {
     /// Messages to the connection that have not been delivered.
     pub(super) messages: Vec<(ExchangeId, ExchangeEvent)>,
     jobs: Vec<Job>,
+    wake_ups: WakeUps,
     /// Disks and producers fail with a probability of one in this many.
     failures: usize,
     max_content: usize,
@@ -94,6 +102,7 @@ impl MultiplexedServices {
             records: Vec::new(),
             messages: Vec::new(),
             jobs: Vec::new(),
+            wake_ups: WakeUps::default(),
             failures: [5, 60, usize::MAX][rng.below(3)],
             max_content,
             rng,
@@ -114,6 +123,51 @@ impl MultiplexedServices {
         };
         exchange.room.fetch_sub(1, Ordering::Relaxed);
         is_open(ExchangeId(*id))
+    }
+
+    /// Returns the streams whose publishers have room for another piece.
+    fn publishing(&self) -> Vec<u32> {
+        let can = |exchange: &Exchange| {
+            exchange
+                .publisher
+                .as_ref()
+                .is_some_and(Publisher::can_publish)
+        };
+        let exchanges = self.exchanges.iter();
+        exchanges
+            .filter(|(_, exchange)| can(exchange))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(super) fn can_publish(&self) -> bool {
+        !self.publishing().is_empty()
+    }
+
+    /// Sends the next piece of any of the bodies that come through channels.
+    pub(super) fn publish(&mut self) {
+        let ids = self.publishing();
+        let id = ids[self.rng.below(ids.len())];
+        let exchange = self.exchange(id);
+        exchange.publisher = exchange.publisher.take().and_then(Publisher::publish);
+    }
+
+    /// No body may have ended early: the server has not shut down.
+    pub(super) fn all_are_to_be_complete(&mut self) {
+        for exchange in self.exchanges.values_mut() {
+            exchange.may_end_early = false;
+        }
+    }
+
+    pub(super) fn has_wake_up(&self) -> bool {
+        !self.wake_ups.lock().is_empty()
+    }
+
+    /// Takes any of the undelivered wake-ups.
+    pub(super) fn take_wake_up(&mut self) -> Option<ExchangeId> {
+        let mut wake_ups = self.wake_ups.lock();
+        let at = self.rng.below(wake_ups.len().max(1));
+        (at < wake_ups.len()).then(|| wake_ups.swap_remove(at))
     }
 
     pub(super) fn can_run_job(&self) -> bool {
@@ -160,7 +214,8 @@ impl MultiplexedServices {
         let (rng, max) = (&mut self.rng, self.max_content);
         let mut status = StatusCode::OK;
         let bytes = |len: usize| -> Vec<u8> { (u64::from(id)..).take(len).map(byte_at).collect() };
-        let (mut fault, mut produced) = (None, None);
+        let (mut fault, mut produced, mut publisher) = (None, None, None);
+        let (mut are_events, mut polled) = (false, PolledLength::default());
         let (body, content) = match rng.below(10) {
             0 => {
                 status = StatusCode::NO_CONTENT;
@@ -186,20 +241,34 @@ impl MultiplexedServices {
             6 | 7 => {
                 let count = rng.size(12) - 1;
                 let lens: Vec<_> = (0..count).map(|_| rng.size(max.min(15_000)) - 1).collect();
-                let content = bytes(lens.iter().sum());
+                are_events = rng.one_in(4);
+                let mut content = bytes(lens.iter().sum());
+                if are_events {
+                    content.fill(PIECE_BYTE);
+                }
                 let mut rest = Bytes::from(content.clone());
                 let chunks = lens.iter().map(|len| rest.split_to(*len)).collect();
-                let announced = rng.one_in(2).then_some(content.len());
-                produced = Some(ProducedBody {
-                    chunks,
-                    announced,
-                    made: 0,
-                    taken: None,
-                });
-                let stream = if rng.one_in(2) {
-                    BodyStream::produced(|| Ok(None))
+                let announced = (!are_events && rng.one_in(2)).then_some(content.len());
+                let stream = if are_events || rng.one_in(3) {
+                    let (new, mut stream) = Publisher::new(chunks, self.failures, rng);
+                    if are_events {
+                        Publisher::make_events(&mut stream, rng);
+                    }
+                    publisher = Some(new);
+                    polled = PolledLength::announced(announced);
+                    stream
                 } else {
-                    BodyStream::written(|_| Ok(()))
+                    produced = Some(ProducedBody {
+                        chunks,
+                        announced,
+                        made: 0,
+                        taken: None,
+                    });
+                    if rng.one_in(2) {
+                        BodyStream::produced(|| Ok(None))
+                    } else {
+                        BodyStream::written(|_| Ok(()))
+                    }
                 };
                 let stream = match announced {
                     Some(len) => stream.with_length(len as u64),
@@ -217,6 +286,10 @@ impl MultiplexedServices {
         exchange.content = content;
         exchange.fault = fault;
         exchange.produced = produced;
+        exchange.publisher = publisher;
+        exchange.polled = polled;
+        exchange.has_heartbeats = are_events;
+        exchange.may_end_early = are_events;
         exchange.failed |= fault.is_some();
         Response::new(status).with_body(body)
     }
@@ -234,7 +307,7 @@ impl MultiplexedServices {
             ExchangeEvent::Response(_) => exchange.pending = false,
             ExchangeEvent::Cancelled => (exchange.pending, exchange.fetching) = (false, false),
             ExchangeEvent::BodyChunk(_) | ExchangeEvent::FileRead(_) => exchange.fetching = false,
-            ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::BodyReady => {}
         }
     }
 }
@@ -300,7 +373,8 @@ impl Services for MultiplexedServices {
             Body::Bytes(bytes) => bytes.to_vec(),
             other => panic!("{other:?}"),
         };
-        (exchange.fault, exchange.produced) = (None, None);
+        (exchange.fault, exchange.produced, exchange.publisher) = (None, None, None);
+        (exchange.has_heartbeats, exchange.may_end_early) = (false, false);
         response
     }
 
@@ -377,7 +451,21 @@ impl Services for MultiplexedServices {
         }
     }
 
-    fn pull_body(&mut self, id: ExchangeId, source: BodySource) {
+    fn pull_body(&mut self, id: ExchangeId, source: BodySource) -> Pulled {
+        let source = match source {
+            BodySource::Polled(body) => {
+                if self.rng.one_in(10) {
+                    // A wake-up without a reason.
+                    self.wake_ups.lock().push(id);
+                }
+                let wake_ups = Arc::clone(&self.wake_ups);
+                let exchange = self.exchange(id.0);
+                let (pulled, fails) = exchange.polled.poll(body, id, &wake_ups);
+                exchange.failed |= fails;
+                return pulled;
+            }
+            source => source,
+        };
         let fails = self.rng.one_in(self.failures);
         let exchange = self.exchange(id.0);
         assert!(
@@ -392,7 +480,7 @@ impl Services for MultiplexedServices {
             Some((chunk, source))
         };
         let chunk = match source {
-            BodySource::Producer(producer) => next(BodySource::Producer(producer)),
+            BodySource::Producer(_) | BodySource::Polled(_) => next(source),
             BodySource::Writer(_) => {
                 let (tell, taken) = sync_channel(1);
                 let chunk = next(BodySource::Waiting(tell));
@@ -421,6 +509,7 @@ impl Services for MultiplexedServices {
             Ok(chunk)
         };
         self.send(id.0, ExchangeEvent::BodyChunk(chunk));
+        Pulled::Later
     }
 
     fn record(&mut self, record: Record) {

@@ -37,6 +37,9 @@ impl Machine {
         if is_last || cx.drain_state == DrainState::Draining {
             self.announce_shutdown(cx);
         }
+        if cx.drain_state == DrainState::Draining {
+            self.end_parked_bodies(cx);
+        }
     }
 
     /// Announces a shutdown, unless that has been done (RFC 9113 §6.8).

@@ -2,12 +2,14 @@
 //! can be sent.
 
 use std::io;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Machine;
 use super::state::{FileReading, Portion};
 use crate::body::file_range::Resident;
+use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::http::Response;
 use crate::proto::body_sender::{BodySender, SourceRequest};
@@ -97,6 +99,10 @@ impl Machine {
             self.scheduler.set_ready(id, false);
             return Fill::Next;
         }
+        // Before the windows: a stream without anything to send does not wait for its client.
+        if sender.is_poll_due() {
+            return self.request_more(id, job);
+        }
         if stream_window == 0 {
             // Time will pass.
             sender.forget_residency();
@@ -170,10 +176,11 @@ impl Machine {
     fn request_more(&mut self, id: u32, job: JobState) -> Fill {
         self.scheduler.set_ready(id, false);
         let sender = self.streams.get(id).and_then(|stream| stream.sender());
+        let is_polled = sender.is_some_and(BodySender::is_polled);
         let is_free = if sender.is_some_and(BodySender::is_written) {
             self.has_free_client_paced_job()
         } else {
-            self.has_free_job()
+            is_polled || self.has_free_job()
         };
         if job == JobState::None && !is_free {
             self.queues.wait_for_job.push(id);
@@ -193,7 +200,7 @@ impl Machine {
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.job = JobState::Running;
             }
-        } else {
+        } else if !is_polled {
             self.begin_job(id);
         }
         let id = ExchangeId(id);
@@ -388,6 +395,59 @@ impl Machine {
             Err(error) => error.to_string(),
         };
         self.fail_body(id, &reason, cx);
+    }
+
+    /// The body that [`Action::PullBody`] named has no chunk yet; [`on_body_ready`](Self::on_body_ready)
+    /// follows.
+    pub(crate) fn on_body_parked(&mut self, id: ExchangeId, body: Box<PolledBody>, cx: &Context) {
+        let stream = self.streams.get_mut(id.0);
+        if let Some(sender) = stream.and_then(|stream| stream.sender_mut()) {
+            sender.on_parked(body, cx.now);
+        }
+    }
+
+    /// A parked body may have its next chunk.
+    pub(crate) fn on_body_ready(&mut self, id: ExchangeId) {
+        let stream = self.streams.get_mut(id.0);
+        let sender = stream.and_then(|stream| stream.sender_mut());
+        if sender.is_some_and(BodySender::on_ready) {
+            self.scheduler.set_ready(id.0, true);
+        }
+    }
+
+    /// When the first heartbeat of a parked body is due.
+    pub(crate) fn next_heartbeat(&self) -> Option<Instant> {
+        let senders = self.streams.iter().filter_map(Stream::sender);
+        senders.filter_map(BodySender::next_heartbeat).min()
+    }
+
+    /// Queues the heartbeats of parked bodies that are due.
+    pub(crate) fn send_heartbeats(&mut self, cx: &mut Context) {
+        let mut due = Vec::new();
+        for stream in self.streams.iter_mut() {
+            let id = ExchangeId(stream.id);
+            let sender = stream.sender_mut();
+            let chunk = sender.and_then(|sender| sender.take_heartbeat(cx.now));
+            due.extend(chunk.map(|chunk| (id, chunk)));
+        }
+        for (id, chunk) in due {
+            self.on_body_chunk(id, Ok(Some(chunk)), cx);
+        }
+    }
+
+    /// Ends the parked bodies that may end because the server shuts down.
+    pub(super) fn end_parked_bodies(&mut self, cx: &mut Context) {
+        let mut ended = Vec::new();
+        for stream in self.streams.iter_mut() {
+            let id = ExchangeId(stream.id);
+            let sender = stream.sender_mut();
+            if sender.is_some_and(BodySender::end_at_shutdown) {
+                ended.push(id);
+            }
+        }
+        for id in ended {
+            self.on_body_chunk(id, Ok(None), cx);
+        }
     }
 
     /// The peer has enlarged the window of a stream.
