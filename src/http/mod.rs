@@ -27,6 +27,7 @@ pub(crate) mod rejection;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
+pub(crate) mod upgrade;
 
 pub(crate) use crate::body::Body;
 pub(crate) use fields::FieldSpan;

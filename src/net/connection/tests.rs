@@ -132,6 +132,14 @@ impl Services for Always {
 
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
 
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
+    }
+
     fn record(&mut self, _: Record) {}
 }
 
@@ -468,6 +476,14 @@ impl Services for Silent {
     fn cancel(&mut self, _: ExchangeId) {}
 
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) {}
+
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
+    }
 
     fn record(&mut self, _: Record) {}
 }

@@ -352,7 +352,9 @@ impl Simulation {
                             .on_file_read(exchange, resident, &mut self.cx);
                         self.resume();
                     }
-                    ExchangeEvent::RequestBodyRoom | ExchangeEvent::Cancelled => self.drive(),
+                    ExchangeEvent::RequestBodyRoom
+                    | ExchangeEvent::Cancelled
+                    | ExchangeEvent::UpgradeWake => self.drive(),
                 }
             }
             Event::Room => {

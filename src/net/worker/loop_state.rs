@@ -141,7 +141,7 @@ impl LoopState {
                 connection.on_response(id, response, &mut self.cx);
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
-            ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::UpgradeWake => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
                 connection.on_file_read(id, resident, &mut self.cx);

@@ -64,6 +64,8 @@ pub(crate) enum ExchangeEvent {
     FileRead(io::Result<Resident>),
     /// The next chunk of the response body.
     BodyChunk(BodyChunk),
+    /// Another thread has something for the protocol of an upgraded connection.
+    UpgradeWake,
     /// The handler has taken some of the request body, so there is room for more.
     RequestBodyRoom,
     /// A task was not begun, as it was cancelled. Nothing follows it.
