@@ -72,3 +72,5 @@ mod upgrade;
 mod upload;
 #[cfg(feature = "sqlite")]
 mod users;
+#[cfg(feature = "websocket")]
+mod websocket;

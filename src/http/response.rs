@@ -263,7 +263,7 @@ impl Response {
 
     /// Creates a 101 response, after which the connection speaks `protocol`, whose name is in the Upgrade
     /// field.
-    #[cfg(test)]
+    #[cfg(any(feature = "websocket", test))]
     pub(crate) fn switching(name: &'static str, protocol: Box<dyn UpgradedProtocol>) -> Self {
         let mut response = Self::new(StatusCode::SWITCHING_PROTOCOLS).with_header(UPGRADE, name);
         response.upgrade = Some(Box::new(protocol));
