@@ -81,7 +81,7 @@ fn bytes_behind_the_request_belong_to_the_other_protocol_however_they_are_split(
     };
     let whole = run(&[input], usize::MAX);
     let text = String::from_utf8_lossy(&whole.output);
-    let (first, second) = text.split_once("/1").expect("a first response");
+    let (first, second) = text.split_once("\r\n\r\n/1").expect("a first response");
     assert!(first.starts_with("HTTP/1.1 200 "));
     assert!(
         second.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
