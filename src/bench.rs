@@ -5,11 +5,11 @@ use std::time::{Instant, SystemTime};
 
 use crate::config::{Config, Limits};
 use crate::http::forwarded::ClientInfo;
-use crate::proto::Action;
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::BodyMode;
 use crate::proto::h1::machine::Machine;
 use crate::proto::request_head::RequestHead;
+use crate::proto::{Action, Ready};
 use crate::{Handler, Request, Response};
 
 /// A connection without a socket: request bytes in, response bytes out.
@@ -48,7 +48,7 @@ impl BenchConnection {
         let mut input = Some(input);
         let mut sent = 0;
         loop {
-            match self.machine.next(cx) {
+            match self.machine.next(Ready::ALL, cx) {
                 Action::Read => match input.take() {
                     Some(bytes) => self.machine.read_buf(cx).extend_from_slice(bytes),
                     None => break,

@@ -228,6 +228,28 @@
 //! When the client disconnects meanwhile, queued jobs are dropped, and the code that makes the response
 //! is told: [`Responder::on_cancel`], [`BodyStream::written_with_cancellation`].
 //!
+//! # WebSocket
+//!
+//! With the feature `websocket`, a handler can accept a WebSocket connection (module `websocket`). It stays on
+//! its event loop and has no thread; any thread may send to it:
+//!
+//! ```
+//! # #[cfg(feature = "websocket")] {
+//! use tws::websocket::WebSocketUpgrade;
+//! use tws::{HandlerResult, Request, Router};
+//!
+//! fn echo(request: &Request<'_>) -> HandlerResult {
+//!     Ok(WebSocketUpgrade::new(request)?.on_message(|message, sender| {
+//!         // An error means that the client is too slow, or gone.
+//!         let _ = sender.send(message);
+//!     }))
+//! }
+//!
+//! let router = Router::new().get("/echo", echo);
+//! # assert_eq!(tws::TestClient::new(router).get("/echo").status(), 426);
+//! # }
+//! ```
+//!
 //! # Running a server
 //!
 //! [`Server::bind`] opens the listening sockets and [`Server::serve`] runs until the server is shut
@@ -296,7 +318,7 @@
 //! | 7 | `admin` | metrics, health checks and the page of live transfers |
 //! | 6 | `server` | bind, serve, reload, drain, shut down |
 //! | 5 | `files`, `net` | static files, listings and uploads; acceptor, workers, connections, transports, thread pools: the only module that uses mio and sockets |
-//! | 4 | `access_log`, `middleware` | log lines and their writer; handlers that wrap handlers |
+//! | 4 | `access_log`, `middleware`, `websocket` | log lines and their writer; handlers that wrap handlers; WebSocket connections without I/O |
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
@@ -340,6 +362,8 @@ mod server;
 pub mod site;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 /// Observing a server at run time: connections, transfers, queues and latencies.
 ///

@@ -31,6 +31,8 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
     connection_allocations(&files);
     server_allocations(files.clone());
     idle_connection_memory(files);
+    #[cfg(feature = "websocket")]
+    idle_websocket_memory();
 }
 
 fn write_small_file(folder: &Path) {
@@ -109,6 +111,52 @@ fn idle_connection_memory(files: StaticFiles) {
     // Once this response has arrived, the worker has released its buffers for the other
     // connections.
     clients[0].round_trip(&request);
+    let change = region.change();
+    let held = change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated);
+    let each = held / (COUNT - 1);
+    assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
+}
+
+/// A WebSocket connection that has exchanged a message holds no buffers, and none of the size of the message.
+#[cfg(feature = "websocket")]
+fn idle_websocket_memory() {
+    const COUNT: usize = 256;
+    const MAX_BYTES_EACH: usize = 2048;
+    const MESSAGE_BYTES: usize = 4000;
+    let echo = |request: &Request<'_>| -> tws::HandlerResult {
+        let upgrade = tws::websocket::WebSocketUpgrade::new(request)?;
+        Ok(upgrade.on_message(|message, sender| sender.send(message).expect("room")))
+    };
+    let server = SingleLoopServer::start(echo);
+    let handshake = request(
+        "GET",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    );
+    // A binary message with the mask 0.
+    let mut message = vec![0x82, 0xfe];
+    message.extend((MESSAGE_BYTES as u16).to_be_bytes());
+    message.resize(8 + MESSAGE_BYTES, 0);
+    let exchange = |client: &mut AllocationFreeClient| {
+        let mut echo = [0; 4 + MESSAGE_BYTES];
+        client.0.write_all(&message).expect("send message");
+        client.0.read_exact(&mut echo).expect("read message");
+        assert_eq!(echo[..2], [0x82, 0x7e]);
+    };
+    let mut clients = Vec::with_capacity(COUNT);
+    clients.push(server.client());
+    clients[0].round_trip(&handshake);
+    exchange(&mut clients[0]);
+    let region = Region::new(ALLOCATOR);
+    for _ in 1..COUNT {
+        let mut client = server.client();
+        client.round_trip(&handshake);
+        exchange(&mut client);
+        clients.push(client);
+    }
+    exchange(&mut clients[0]);
     let change = region.change();
     let held = change
         .bytes_allocated

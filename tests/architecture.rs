@@ -41,6 +41,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("site", 30),
     ("access_log", 40),
     ("middleware", 40),
+    ("websocket", 40),
     ("files", 50),
     ("files::upload::temp_file", 50),
     ("files::root", 51),
@@ -107,6 +108,7 @@ const ENTRIES: &[&str] = &[
     "site",
     "sync.rs",
     "tls",
+    "websocket",
 ];
 
 /// Input, output and clocks.
@@ -125,10 +127,10 @@ const IO: &[&str] = &[
     "std::time::SystemTime::now",
 ];
 
-/// Modules of the library with what they must not use. `http` and `proto` are values and state
+/// Modules of the library with what they must not use. `http`, `proto` and `websocket` are values and state
 /// machines; sockets and event loops belong to `net` alone.
 const FORBIDDEN: &[(&[&str], &[&str])] = &[
-    (&["http", "proto"], IO),
+    (&["http", "proto", "websocket"], IO),
     (
         &[
             "access_log",

@@ -73,3 +73,5 @@ mod upgrade;
 mod upload;
 #[cfg(feature = "sqlite")]
 mod users;
+#[cfg(feature = "websocket")]
+mod websocket;

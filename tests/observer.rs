@@ -55,11 +55,9 @@ fn connections_are_counted_by_activity() {
     eventually!(|| {
         let report = observer.report(Duration::from_secs(10));
         assert!(report.silent.is_empty());
-        report
-            .connections
-            .named()
-            .iter()
-            .all(|(_, count)| *count == 1)
+        // Upgraded connections need a feature, and a test of their own.
+        let mut activities = report.connections.named().into_iter();
+        activities.all(|(name, count)| count == usize::from(name != "upgraded"))
     });
     let jobs = observer.totals().jobs;
     assert_eq!((jobs.running, jobs.waiting), (1, 0));

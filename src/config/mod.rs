@@ -336,7 +336,8 @@ impl Limits {
     pub const MIN_BANDWIDTH: u64 = 1024;
 
     /// Returns the memory that one connection uses at most, in bytes, whatever its peer sends. A test
-    /// floods a server with the largest possible requests and checks that it stays below.
+    /// floods a server with the largest possible requests and checks that it stays below. A WebSocket connection
+    /// has beside that the messages within its own limits.
     pub fn max_memory_per_connection(&self) -> usize {
         const KIB: usize = 1024;
         let twice = |bytes: usize| bytes.saturating_mul(2);

@@ -1,4 +1,4 @@
-//! Authorities, and host names that no other site can have: the check against DNS rebinding.
+//! Authorities and origins, and host names that no other site can have: the check against DNS rebinding.
 //!
 //! A web page can let the name of its own site resolve to 127.0.0.1. Browsers then treat the responses
 //! of a server on this machine as belonging to that site, whose scripts can read them. The Host field
@@ -51,6 +51,20 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
         [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// Returns whether an origin (RFC 6454) has the requested host and port. A proxy may have terminated TLS, so the
+/// scheme decides only which port is the default.
+pub(crate) fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+    let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
+        (authority, &b":80"[..])
+    } else if let Some(authority) = origin.strip_prefix(b"https://") {
+        (authority, &b":443"[..])
+    } else {
+        return false;
+    };
+    let without_port = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
+    without_port(authority).eq_ignore_ascii_case(without_port(host))
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub(crate) mod rejection;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
+// Without the feature no protocol implements it.
+#[cfg_attr(not(any(feature = "websocket", test)), allow(dead_code))]
+pub(crate) mod upgrade;
 
 pub(crate) use crate::body::Body;
 pub(crate) use fields::FieldSpan;

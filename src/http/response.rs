@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cookie::Cookie;
 
 use super::range::ByteRange;
+use super::upgrade::UpgradedProtocol;
 use super::{Rejection, disposition};
 use crate::body::{Body, BodyPieces, EventStream};
 use crate::explain_log::Escaped;
@@ -34,6 +35,8 @@ pub struct Response {
     user: Option<Box<str>>,
     /// Whether it is the page of a single-page application, in place of what the path lacks.
     is_application: bool,
+    /// What the connection speaks after a 101. Boxed twice, because few responses have one.
+    upgrade: Option<Box<Box<dyn UpgradedProtocol>>>,
 }
 
 /// What [`Response::headers`] returns if there are none.
@@ -293,6 +296,7 @@ impl Response {
             body: Body::Empty,
             user: None,
             is_application: false,
+            upgrade: None,
         }
     }
 
@@ -304,7 +308,17 @@ impl Response {
             body: Body::Empty,
             user: None,
             is_application: false,
+            upgrade: None,
         }
+    }
+
+    /// Creates a 101 response, after which the connection speaks `protocol`, whose name is in the Upgrade
+    /// field.
+    #[cfg(any(feature = "websocket", test))]
+    pub(crate) fn switching(name: &'static str, protocol: Box<dyn UpgradedProtocol>) -> Self {
+        let mut response = Self::new(StatusCode::SWITCHING_PROTOCOLS).with_header(UPGRADE, name);
+        response.upgrade = Some(Box::new(protocol));
+        response
     }
 
     /// Creates a 200 response of type `text/plain; charset=utf-8`.
@@ -522,6 +536,17 @@ impl Response {
     pub(crate) fn of_application(mut self) -> Self {
         self.is_application = true;
         self
+    }
+
+    /// Returns whether the connection speaks another protocol after the response.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some() && self.status == StatusCode::SWITCHING_PROTOCOLS
+    }
+
+    /// Takes the protocol that the connection speaks after the response out of it.
+    pub(crate) fn take_upgrade(&mut self) -> Option<Box<dyn UpgradedProtocol>> {
+        let upgrade = self.upgrade.take()?;
+        (self.status == StatusCode::SWITCHING_PROTOCOLS).then_some(*upgrade)
     }
 
     /// Returns whether the response is the page of a single-page application, in place of what the path

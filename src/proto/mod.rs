@@ -23,6 +23,7 @@ use self::record::Record;
 use crate::body::FileRange;
 use crate::body::stream::BodySource;
 use crate::http::Rejection;
+use crate::http::upgrade::UpgradeJob;
 
 /// The connection preface of an HTTP/2 client (RFC 9113 §3.4).
 pub(crate) const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,6 +57,11 @@ pub(crate) enum Action {
     Cancel(ExchangeId),
     /// Replace the machine by one for HTTP/2: the input begins with its preface.
     Switch,
+    /// Report the waker of the connection, which changes to another protocol, before the next action.
+    Upgrade(ExchangeId),
+    /// Run a job of the protocol that the connection speaks in place of HTTP on a helper thread, and report
+    /// its end by waking the connection.
+    RunJob(ExchangeId, UpgradeJob),
     /// Record this.
     Log(Record),
     /// Close the sending side of the transport.
@@ -69,8 +75,8 @@ pub(crate) enum Action {
     Blocked,
 }
 
-/// What a machine may ask for. A machine with one exchange at a time ignores it: it asks for one thing
-/// only, and the driver waits until that is possible.
+/// What a machine may ask for. A machine with one exchange at a time ignores it before an upgrade: it asks
+/// for one thing only, and the driver waits until that is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ready {
     /// The transport may have input. If false, the machine does not return [`Action::Read`].
@@ -80,6 +86,15 @@ pub(crate) struct Ready {
     /// How many bytes of large bodies may be added to the output. 0 leaves only what comes before the
     /// large bodies of other connections: control frames, heads and small bodies.
     pub(crate) max_bulk_bytes: usize,
+}
+
+impl Ready {
+    /// Everything is possible.
+    pub(crate) const ALL: Self = Self {
+        readable: true,
+        writable: true,
+        max_bulk_bytes: usize::MAX,
+    };
 }
 
 /// Why a TCP connection ended.
@@ -114,6 +129,9 @@ pub(crate) enum Timer {
     Send,
     /// The peer, which has to close the connection; from the last byte that was sent on.
     Linger,
+    /// Whatever the protocol waits for that the connection speaks in place of HTTP, which has time limits of
+    /// its own.
+    Upgraded,
     /// The handler, a producer or a disk, without a limit.
     Handler,
     /// The same, while the peer has closed its sending side and may be gone; from the last byte that

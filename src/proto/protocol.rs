@@ -29,6 +29,7 @@ use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::{Timeouts, UNIX_PEER};
 use crate::http::forwarded::ClientInfo;
+use crate::http::upgrade::UpgradeWaker;
 use crate::http::{Request, Response};
 
 /// The protocol machine of a connection.
@@ -90,7 +91,7 @@ impl Protocol {
     /// What to do next.
     pub(crate) fn next(&mut self, ready: Ready, cx: &mut Context) -> Action {
         match self {
-            Self::H1(machine) => machine.next(cx),
+            Self::H1(machine) => machine.next(ready, cx),
             Self::H2(machine) => machine.next(ready, cx),
         }
     }
@@ -195,6 +196,13 @@ impl Protocol {
         }
     }
 
+    /// The waker of the connection, which [`Action::Upgrade`] asked for.
+    pub(crate) fn on_upgraded(&mut self, waker: UpgradeWaker, cx: &Context) {
+        if let Self::H1(machine) = self {
+            machine.on_upgraded(waker, cx);
+        }
+    }
+
     /// The answer to [`Action::AskPeerState`]; `None` if it is not known.
     pub(crate) fn on_peer_state(&mut self, state: Option<PeerState>, cx: &Context) {
         if let Self::H2(machine) = self {
@@ -221,7 +229,10 @@ impl Protocol {
     /// whole.
     pub(crate) fn deadline(&self, wait: &Wait, timeouts: &Timeouts) -> Option<Instant> {
         match self {
-            Self::H1(_) => wait.deadline(timeouts),
+            Self::H1(machine) => match wait.timer() {
+                Timer::Upgraded => machine.upgraded_deadline(),
+                _ => wait.deadline(timeouts),
+            },
             Self::H2(machine) => {
                 let of_transport = transport_deadline(wait, timeouts);
                 let both = of_transport.into_iter().chain(machine.deadline(timeouts));

@@ -31,7 +31,8 @@ pub struct Record {
     pub user_agent: Option<Vec<u8>>,
     /// The status of the response; 499 if the connection ended before there was one.
     pub status: StatusCode,
-    /// How many bytes of the response body the kernel has taken, including transfer coding.
+    /// How many bytes of the response body the kernel has taken, including transfer coding. After a response
+    /// with status 101 these are all bytes that were sent on the connection.
     pub content_bytes: u64,
     /// The time from the first byte of the request to the last byte of the response that was sent.
     pub duration: Duration,

@@ -81,7 +81,7 @@ impl Wait {
             Timer::Send => timeouts.send,
             Timer::Linger => timeouts.linger,
             Timer::HalfClosed => return { self.since }.checked_add(timeouts.half_closed),
-            Timer::Handler => return None,
+            Timer::Handler | Timer::Upgraded => return None,
         };
         // `None` if the deadline is beyond the range of `Instant`.
         { self.since }.checked_add(timeout.min({ self.budget }.time()))

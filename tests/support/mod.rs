@@ -24,6 +24,8 @@ pub(crate) mod server;
 #[cfg(feature = "acme")]
 pub(crate) mod tls_alpn;
 pub(crate) mod upgradable_process;
+#[cfg(feature = "websocket")]
+pub(crate) mod websocket;
 
 use std::path::Path;
 use std::process::Command;

@@ -4,9 +4,10 @@ use ::http::{Method, StatusCode};
 
 use crate::files::explained_error::ExplainedError;
 use crate::files::rules::Rules;
-use crate::files::upload::origin::{check_origin, is_of_host};
+use crate::files::upload::origin::check_origin;
 use crate::files::upload::target::check_name;
 use crate::http::Request;
+use crate::http::host::is_of_host;
 
 /// A change, with names beneath the root, without a slash at the end.
 pub(super) enum Change<'r> {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::files::explained_error::ExplainedError;
 use crate::http::Fields;
+use crate::http::host::is_of_host;
 
 /// Rejects requests that a page of another origin makes a browser send (Fetch §3.1): forms need no
 /// CORS preflight, and reach servers that are accessible from the browser's machine only.
@@ -60,20 +61,6 @@ fn is_address_or_localhost(host: &[u8]) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let name = name.to_ascii_lowercase();
     bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
-}
-
-/// True if an origin has the requested host and port. A proxy may have terminated TLS, so the
-/// scheme decides only which port is the default.
-pub(in crate::files) fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
-    let (authority, port) = if let Some(authority) = origin.strip_prefix(b"http://") {
-        (authority, &b":80"[..])
-    } else if let Some(authority) = origin.strip_prefix(b"https://") {
-        (authority, &b":443"[..])
-    } else {
-        return false;
-    };
-    let without_port = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
-    without_port(authority).eq_ignore_ascii_case(without_port(host))
 }
 
 #[cfg(test)]

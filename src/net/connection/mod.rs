@@ -29,6 +29,7 @@ use crate::body::stream::BodySource;
 use crate::body::{BodyWriter, FileRange};
 use crate::config::Timeouts;
 use crate::handler::BodyPolicy;
+use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Rejection, Request, Response};
 use crate::proto::context::{Context, DrainState};
 use crate::proto::exchange::{BodyMode, ExchangeId};
@@ -78,6 +79,13 @@ pub(crate) trait Services {
     /// Requests the next chunk of a body. One that arrives later is reported through
     /// [`Connection::on_body_chunk`].
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) -> Pulled;
+
+    /// Returns what wakes a connection that changes to another protocol, and tells its protocol from any
+    /// thread that it has something to do.
+    fn upgrade_waker(&mut self, exchange: ExchangeId) -> UpgradeWaker;
+
+    /// Runs a job of an upgraded connection, whose end wakes the connection.
+    fn run_upgrade_job(&mut self, exchange: ExchangeId, job: UpgradeJob);
 
     /// Records a finished exchange.
     fn record(&mut self, record: Record);
@@ -195,7 +203,7 @@ impl<T: Transport> Connection<T> {
     /// if it is throttled or waits for a handler.
     pub(crate) fn on_hang_up(&mut self) {
         self.client_slot.unlimit();
-        if let Timer::Handler | Timer::HalfClosed = self.wait.timer() {
+        if let Timer::Handler | Timer::HalfClosed | Timer::Upgraded = self.wait.timer() {
             self.protocol.on_lost(CloseReason::Broken);
         }
     }
@@ -339,7 +347,7 @@ impl<T: Transport> Connection<T> {
                 Occupancy::Incomplete
             }
             // A minimum rate applies to these, or they wait for the handler.
-            Timer::Body | Timer::Send | Timer::Handler => Occupancy::Busy,
+            Timer::Body | Timer::Send | Timer::Handler | Timer::Upgraded => Occupancy::Busy,
         }
     }
 
@@ -365,6 +373,7 @@ impl<T: Transport> Connection<T> {
             Timer::Handler | Timer::HalfClosed => Activity::Handler,
             Timer::Send => Activity::Sending,
             Timer::Linger => Activity::Lingering,
+            Timer::Upgraded => Activity::Upgraded,
         });
         if let Some(streams) = self.protocol.open_streams() {
             snapshot.count_http2(streams);
@@ -504,6 +513,11 @@ impl<T: Transport> Connection<T> {
                 self.protocol.switch_to_http2(cx);
                 self.transport.limit_unsent(MAX_UNSENT_BYTES);
             }
+            Action::Upgrade(id) => {
+                let waker = services.upgrade_waker(id);
+                self.protocol.on_upgraded(waker, cx);
+            }
+            Action::RunJob(id, job) => services.run_upgrade_job(id, job),
             Action::Log(record) => services.record(record),
             Action::ShutdownWrite => {
                 if let Err(error) = self.transport.shutdown_write() {

@@ -134,6 +134,14 @@ impl Services for Always {
         Pulled::Later
     }
 
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
+    }
+
     fn record(&mut self, _: Record) {}
 }
 
@@ -471,6 +479,14 @@ impl Services for Silent {
 
     fn pull_body(&mut self, _: ExchangeId, _: BodySource) -> Pulled {
         Pulled::Later
+    }
+
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
     }
 
     fn record(&mut self, _: Record) {}

@@ -142,7 +142,10 @@ impl LoopMetrics {
             add(count, 1);
         }
         add(&self.content_bytes, record.content_bytes);
-        self.durations.add(record.duration);
+        // That of an upgraded connection is no time in which a request was answered.
+        if record.status != StatusCode::SWITCHING_PROTOCOLS {
+            self.durations.add(record.duration);
+        }
     }
 
     /// Counts an iteration of the loop. The last event of the iteration may have waited that long.

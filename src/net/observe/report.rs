@@ -102,6 +102,8 @@ pub struct Activities {
     pub sending: usize,
     /// Connections whose responses are sent, waiting for the client to close (lingering close).
     pub lingering: usize,
+    /// Connections that speak another protocol since a response with status 101, and send nothing.
+    pub upgraded: usize,
 }
 
 /// What one connection of a worker is doing; counted in [`Activities`].
@@ -113,11 +115,12 @@ pub(crate) enum Activity {
     Handler,
     Sending,
     Lingering,
+    Upgraded,
 }
 
 impl Activities {
     /// Each count with its name.
-    pub fn named(&self) -> [(&'static str, usize); 7] {
+    pub fn named(&self) -> [(&'static str, usize); 8] {
         [
             ("handshake", self.handshake),
             ("idle", self.idle),
@@ -126,6 +129,7 @@ impl Activities {
             ("handler", self.handler),
             ("sending", self.sending),
             ("lingering", self.lingering),
+            ("upgraded", self.upgraded),
         ]
     }
 
@@ -137,6 +141,7 @@ impl Activities {
             Activity::Handler => &mut self.handler,
             Activity::Sending => &mut self.sending,
             Activity::Lingering => &mut self.lingering,
+            Activity::Upgraded => &mut self.upgraded,
         } += 1;
     }
 
@@ -148,6 +153,7 @@ impl Activities {
         self.handler += other.handler;
         self.sending += other.sending;
         self.lingering += other.lingering;
+        self.upgraded += other.upgraded;
     }
 }
 

@@ -21,6 +21,7 @@ use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
+use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
 use crate::net::worker::message::{ExchangeEvent, Pulled};
@@ -510,6 +511,14 @@ impl Services for SimulatedServices {
         };
         self.send(exchange, ExchangeEvent::BodyChunk(chunk));
         Pulled::Later
+    }
+
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
     }
 
     fn record(&mut self, record: Record) {

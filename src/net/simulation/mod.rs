@@ -359,7 +359,8 @@ impl Simulation {
                     }
                     ExchangeEvent::RequestBodyRoom
                     | ExchangeEvent::BodyReady
-                    | ExchangeEvent::Cancelled => self.drive(),
+                    | ExchangeEvent::Cancelled
+                    | ExchangeEvent::UpgradeWake => self.drive(),
                 }
             }
             Event::Room => {

@@ -146,7 +146,7 @@ impl LoopState {
                 // An event for thousands of clients must not delay the requests of others.
                 is_bulk = true;
             }
-            ExchangeEvent::RequestBodyRoom => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::UpgradeWake => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
                 connection.on_file_read(id, resident, &mut self.cx);

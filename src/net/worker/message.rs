@@ -67,6 +67,8 @@ pub(crate) enum ExchangeEvent {
     BodyChunk(BodyChunk),
     /// A response body that is polled may have its next chunk.
     BodyReady,
+    /// Another thread has something for the protocol of an upgraded connection.
+    UpgradeWake,
     /// The handler has taken some of the request body, so there is room for more.
     RequestBodyRoom,
     /// A task was not begun, as it was cancelled. Nothing follows it.

@@ -18,6 +18,7 @@ use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_pi
 use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContext, Settled};
+use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache, read_page_cache};
 use crate::net::blocking::pool::BlockingPool;
@@ -89,7 +90,9 @@ impl Services for WorkerServices<'_> {
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
             Ok(Outcome::Ready(response)) => {
-                if matches!(response.body(), Body::File(_) | Body::Stream(_)) {
+                if matches!(response.body(), Body::File(_) | Body::Stream(_))
+                    || response.is_upgrade()
+                {
                     self.set_client(exchange, request);
                 }
                 Some(self.pools.reserve_for_body(response))
@@ -207,6 +210,21 @@ impl Services for WorkerServices<'_> {
             failed.send(ExchangeEvent::BodyChunk(Err(error)));
         }
         Pulled::Later
+    }
+
+    fn upgrade_waker(&mut self, exchange: ExchangeId) -> UpgradeWaker {
+        let reply_to = self.reply_to(exchange);
+        Arc::new(move || reply_to.send(ExchangeEvent::UpgradeWake))
+    }
+
+    fn run_upgrade_job(&mut self, exchange: ExchangeId, job: UpgradeJob) {
+        let reply_to = self.reply_to(exchange);
+        let work = move || {
+            job.run();
+            ExchangeEvent::UpgradeWake
+        };
+        // A job that is dropped unused reports that itself.
+        let _ = self.pools.jobs.submit_required(reply_to, work);
     }
 
     fn record(&mut self, record: Record) {

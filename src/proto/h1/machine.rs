@@ -28,6 +28,7 @@ use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
+use crate::http::upgrade::{AfterAdvance, Turn, UpgradeWaker, UpgradedInput, UpgradedProtocol};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
 use crate::proto::context::{Context, DrainState, RecordMode};
@@ -40,7 +41,7 @@ use crate::proto::request_rules::{
 };
 use crate::proto::segment::Segment;
 use crate::proto::transfer::TransferProgress;
-use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Timer};
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Ready, Timer};
 
 const INCOMPLETE_HEAD: Rejection = Rejection::bad_request("incomplete request head");
 
@@ -69,6 +70,10 @@ enum ConnectionState {
     ReadingHead { scanned: usize, started: Instant },
     /// A request is being received or handled.
     Exchange(ExchangeState),
+    /// A response with status 101 is queued; the protocol that follows has no waker yet.
+    Upgrading(Box<dyn UpgradedProtocol>),
+    /// The connection speaks another protocol until its end.
+    Upgraded(Box<dyn UpgradedProtocol>),
     /// The last response is being sent.
     Closing(LingerMode),
     /// The last response is sent; up to this many bytes more are read and discarded (RFC 9112 §9.6).
@@ -120,7 +125,7 @@ impl Machine {
     }
 
     /// What to do next.
-    pub(crate) fn next(&mut self, cx: &mut Context) -> Action {
+    pub(crate) fn next(&mut self, ready: Ready, cx: &mut Context) -> Action {
         if cx.drain_state == DrainState::Draining && self.outbox.end_at_shutdown() {
             self.on_body_chunk(self.exchange_id(), Ok(None), cx);
         }
@@ -128,7 +133,7 @@ impl Machine {
             if let Some(record) = self.outbox.take_complete(cx.now) {
                 return Action::Log(record);
             }
-            if let Some(action) = self.step(cx) {
+            if let Some(action) = self.step(ready, cx) {
                 return action;
             }
         }
@@ -177,7 +182,7 @@ impl Machine {
     }
 
     /// Takes one step; `None` if another one can be taken at once.
-    fn step(&mut self, cx: &mut Context) -> Option<Action> {
+    fn step(&mut self, ready: Ready, cx: &mut Context) -> Option<Action> {
         match self.state {
             ConnectionState::Idle | ConnectionState::ReadingHead { .. }
                 if self.outbox.is_full(cx.limits.max_outbox_bytes) =>
@@ -189,6 +194,8 @@ impl Machine {
                 self.read_head(scanned, started, cx)
             }
             ConnectionState::Exchange(_) => self.step_exchange(cx),
+            ConnectionState::Upgrading(_) => Some(Action::Upgrade(self.exchange_id())),
+            ConnectionState::Upgraded(_) => self.step_upgraded(ready, cx),
             ConnectionState::Closing(linger) => self.close_when_flushed(linger, cx),
             ConnectionState::Lingering { bytes } => self.linger(bytes),
             ConnectionState::Closed(reason) => {
@@ -575,6 +582,13 @@ impl Machine {
 
     /// Queues the response that ends an exchange, and decides what the connection does next.
     fn respond(&mut self, exchange: Exchange, mut response: Response, cx: &mut Context) {
+        // Without persistence the client may still be sending a body.
+        if exchange.persistence == Persistence::KeepAlive
+            && let Some(protocol) = response.take_upgrade()
+        {
+            self.upgrade(exchange, response, protocol, cx);
+            return;
+        }
         if response.status().is_informational() {
             // The client would go on waiting for the final response.
             response = Response::fault("handler returned an interim (1xx) status");
@@ -625,6 +639,95 @@ impl Machine {
             info: exchange.info.map(|info| *info),
         };
         self.queue(response, delivery, cx);
+    }
+
+    /// Queues a 101. The bytes after the request belong to the protocol that follows.
+    fn upgrade(
+        &mut self,
+        exchange: Exchange,
+        mut response: Response,
+        protocol: Box<dyn UpgradedProtocol>,
+        cx: &mut Context,
+    ) {
+        self.inbox.consume(exchange.head_len);
+        self.truncation = Truncation::Framing;
+        self.state = ConnectionState::Upgrading(protocol);
+        let connection = ConnectionFields {
+            date: cx.date.as_bytes(),
+            persistence: Persistence::KeepAlive,
+            keep_alive_seconds: cx.keep_alive_seconds,
+            further_requests: None,
+            // RFC 9110 §8.6: such a response has no Content-Length.
+            framing: None,
+        };
+        let user = response.take_user();
+        let info = exchange.info.map(|info| RequestInfo {
+            user: user.or(info.user),
+            ..*info
+        });
+        self.outbox.push_upgrade(
+            &mut cx.buffers,
+            |buffer| encode_head(buffer, &response, &connection),
+            info,
+        );
+    }
+
+    /// The waker of the connection, which [`Action::Upgrade`] asked for.
+    pub(crate) fn on_upgraded(&mut self, waker: UpgradeWaker, cx: &Context) {
+        self.state = match std::mem::replace(&mut self.state, ConnectionState::Idle) {
+            ConnectionState::Upgrading(mut protocol) => {
+                protocol.start(waker, cx.now);
+                ConnectionState::Upgraded(protocol)
+            }
+            state => state,
+        };
+    }
+
+    /// Lets the protocol that the connection speaks in place of HTTP take input and make output. While its
+    /// output is not sent, it gets input only up to the limit of the outbox.
+    fn step_upgraded(&mut self, ready: Ready, cx: &mut Context) -> Option<Action> {
+        let ConnectionState::Upgraded(protocol) = &mut self.state else {
+            return None;
+        };
+        let max_output = cx.limits.max_outbox_bytes;
+        let turn = Turn {
+            now: cx.now,
+            input: match (self.input, ready.readable) {
+                (InputState::Ended, _) => UpgradedInput::Ended,
+                (InputState::Open, true) => UpgradedInput::Unread,
+                (InputState::Open, false) => UpgradedInput::Drained,
+            },
+            is_sending: !self.outbox.is_empty(),
+            max_output: max_output.saturating_sub(self.outbox.unsent()),
+            is_draining: cx.drain_state == DrainState::Draining,
+        };
+        let output = self.outbox.upgraded_output(&mut cx.buffers);
+        let advance = protocol.advance(self.inbox.bytes(), output, &turn);
+        self.inbox.consume(advance.taken);
+        match advance.next {
+            // Both directions move independently of each other, as long as the output is bounded.
+            AfterAdvance::Read
+                if !ready.writable && ready.readable && self.outbox.unsent() < max_output =>
+            {
+                Some(Action::Read)
+            }
+            AfterAdvance::Read => Some(self.flush_or(|| Action::Read)),
+            AfterAdvance::Write | AfterAdvance::Wait => Some(self.flush_or(|| Action::Blocked)),
+            AfterAdvance::RunJob(job) => Some(Action::RunJob(self.exchange_id(), job)),
+            AfterAdvance::Finish => {
+                self.outbox.end_upgraded_output();
+                self.state = ConnectionState::Closing(LingerMode::Required);
+                None
+            }
+            AfterAdvance::TimeOut => {
+                self.state = ConnectionState::Closed(CloseReason::TimedOut);
+                None
+            }
+            AfterAdvance::Lost => {
+                self.state = ConnectionState::Closing(LingerMode::Skip);
+                None
+            }
+        }
     }
 
     fn queue(&mut self, mut response: Response, delivery: Delivery, cx: &mut Context) {
@@ -808,7 +911,7 @@ impl Machine {
                 self.state =
                     ConnectionState::Exchange(ExchangeState::BodyFailed(request, TIMED_OUT));
             }
-            (Timer::Handler, state) => self.state = state,
+            (Timer::Handler | Timer::Upgraded, state) => self.state = state,
             (_, state) => {
                 self.state = state;
                 self.on_lost(CloseReason::TimedOut);
@@ -839,9 +942,19 @@ impl Machine {
             ConnectionState::ReadingHead { .. } => Timer::Header,
             ConnectionState::Exchange(exchange) if exchange.is_receiving() => Timer::Body,
             ConnectionState::Exchange(_) => Timer::Handler,
+            ConnectionState::Upgrading(_) | ConnectionState::Upgraded(_) => Timer::Upgraded,
             ConnectionState::Closing(_)
             | ConnectionState::Lingering { .. }
             | ConnectionState::Closed(_) => Timer::Linger,
+        }
+    }
+
+    /// When the protocol must be called that the connection speaks in place of HTTP. While its output is being
+    /// sent, the time limits of the transport apply instead.
+    pub(crate) fn upgraded_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            ConnectionState::Upgraded(protocol) => protocol.deadline(),
+            _ => None,
         }
     }
 

@@ -36,6 +36,15 @@
 //! driver waits for the handler for [`Timeouts::half_closed`](crate::Timeouts::half_closed), and then
 //! ends the connection with [`on_lost`](machine::Machine::on_lost), as it does at once after a reset.
 //!
+//! A response with status 101 may change the connection to another
+//! [protocol](crate::http::upgrade::UpgradedProtocol). `Upgrading` asks the driver for the waker of the
+//! connection, and `Upgraded` passes on bytes in both directions:
+//!
+//! ```text
+//!  Exchange ──▶ Upgrading ──▶ Upgraded ─┬─ end of the protocol ──▶ Closing
+//!                                       └─ time limit, loss ─────▶ Closed
+//! ```
+//!
 //! Responses gather in the [`outbox`] while complete requests wait in the [`inbox`](super::inbox). They are
 //! written when no further request can be answered, when the outbox is full, or when a body that is
 //! not small, or is produced while it is sent, is queued. A state owns what only it needs; an idle

@@ -171,6 +171,47 @@ impl Outbox {
         }
     }
 
+    /// Appends the head of a response after which the connection speaks another protocol. Only if the
+    /// outbox is not full. What [`upgraded_output`](Self::upgraded_output) gets is its body, until
+    /// [`end_upgraded_output`](Self::end_upgraded_output).
+    pub(crate) fn push_upgrade(
+        &mut self,
+        buffers: &mut Buffers,
+        encode_head: impl FnOnce(&mut Vec<u8>),
+        info: Option<RequestInfo>,
+    ) {
+        encode_head(self.buffer_mut(buffers));
+        if let Some(info) = info {
+            let status = StatusCode::SWITCHING_PROTOCOLS;
+            let record = InFlightRecord::response(info, status, self.end(), None);
+            self.push_record(record);
+        }
+    }
+
+    /// The buffer for the output of the protocol that the connection speaks in place of HTTP: append to it.
+    pub(crate) fn upgraded_output(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+        // Each byte is moved once on average.
+        if self.buffer_sent >= self.buffer.len() - self.buffer_sent {
+            self.buffer.drain(..self.buffer_sent);
+            self.buffer_sent = 0;
+        }
+        self.buffer_mut(buffers)
+    }
+
+    /// The output of the protocol is complete.
+    pub(crate) fn end_upgraded_output(&mut self) {
+        let end = self.end();
+        let records = self.records.as_mut();
+        if let Some(record) = records.and_then(|records| records.queue.back_mut()) {
+            record.set_end(end);
+        }
+    }
+
+    /// How many bytes of the buffer are not sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.buffer.len() - self.buffer_sent
+    }
+
     /// What is needed next; what it names is handed out once. Only if the outbox is not empty.
     pub(crate) fn next_action(&mut self) -> OutboxAction {
         debug_assert!(!self.is_empty(), "nothing to send");

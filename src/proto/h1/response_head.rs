@@ -1,6 +1,9 @@
 //! Response heads on the wire (RFC 9112 §4, §5): the fields of the handler, and those of the
 //! connection.
 
+use ::http::StatusCode;
+use ::http::header::UPGRADE;
+
 use super::framing::{BodyFraming, Persistence};
 use crate::http::Response;
 
@@ -32,16 +35,34 @@ pub(crate) fn encode_head(
     }
     out.extend_from_slice(b"\r\nDate: ");
     out.extend_from_slice(connection.date);
+    // RFC 9110 §7.8: the field is in these two, and named in Connection.
+    let upgrade = match status {
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED => response.field(&UPGRADE),
+        _ => None,
+    };
+    let also: &[u8] = if upgrade.is_some() { b", upgrade" } else { b"" };
     match connection.persistence {
-        Persistence::Close => out.extend_from_slice(b"\r\nConnection: close"),
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => {
+            out.extend_from_slice(b"\r\nConnection: upgrade");
+        }
+        Persistence::Close => {
+            out.extend_from_slice(b"\r\nConnection: close");
+            out.extend_from_slice(also);
+        }
         Persistence::KeepAlive => {
-            out.extend_from_slice(b"\r\nConnection: keep-alive\r\nKeep-Alive: timeout=");
+            out.extend_from_slice(b"\r\nConnection: keep-alive");
+            out.extend_from_slice(also);
+            out.extend_from_slice(b"\r\nKeep-Alive: timeout=");
             push_number(out, connection.keep_alive_seconds);
             if let Some(max) = connection.further_requests {
                 out.extend_from_slice(b", max=");
                 push_number(out, u64::from(max));
             }
         }
+    }
+    if let Some(protocol) = upgrade {
+        out.extend_from_slice(b"\r\nUpgrade: ");
+        out.extend_from_slice(protocol.as_bytes());
     }
     response.render_fields(out);
     match connection.framing {
@@ -113,6 +134,32 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nServer: tws\r\nDate: <date>\r\nConnection: close\r\n\
              Content-Length: 7\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn upgrade_is_offered_only_with_101_and_426() {
+        let head = |status, persistence| {
+            let response = Response::new(status).with_header(UPGRADE, "websocket");
+            encode(&response, persistence, None).to_ascii_lowercase()
+        };
+        let required = StatusCode::UPGRADE_REQUIRED;
+        for (status, persistence, expected) in [
+            (
+                StatusCode::SWITCHING_PROTOCOLS,
+                Persistence::KeepAlive,
+                "upgrade",
+            ),
+            (required, Persistence::KeepAlive, "keep-alive, upgrade"),
+            (required, Persistence::Close, "close, upgrade"),
+        ] {
+            let head = head(status, persistence);
+            assert!(
+                head.contains(&format!("\r\nconnection: {expected}\r\n")),
+                "{head}"
+            );
+            assert_eq!(head.matches("\r\nupgrade: websocket\r\n").count(), 1);
+        }
+        assert!(!head(StatusCode::OK, Persistence::KeepAlive).contains("upgrade"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The machine from request bytes to response bytes: each case at once, byte by byte, and split at
 //! every position.
 
+mod upgrade;
+
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::proto::exchange::{BodyMode, ExchangeId};
 use crate::proto::record::{Completion, Record};
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn};
-use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Timer};
+use crate::proto::{Action, CloseReason, HTTP2_PREFACE, Ready, Timer};
 
 fn peer() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 4321))
@@ -97,7 +99,7 @@ impl Conversation {
     fn run<'p>(&mut self, reads: impl IntoIterator<Item = &'p [u8]>) -> ConversationEnd {
         let mut reads = reads.into_iter();
         for _ in 0..1_000_000 {
-            match self.machine.next(&mut self.cx) {
+            match self.machine.next(Ready::ALL, &mut self.cx) {
                 Action::Read => match reads.next() {
                     Some(bytes) => self.receive(bytes),
                     None => return ConversationEnd::Reading,
@@ -140,6 +142,8 @@ impl Conversation {
                 Action::ReadFile(_) | Action::AskPeerState | Action::Cancel(_) => {
                     panic!("only HTTP/2 asks for that")
                 }
+                Action::Upgrade(_) => self.machine.on_upgraded(Arc::new(|| ()), &self.cx),
+                Action::RunJob(..) => panic!("no job"),
                 Action::Switch => return ConversationEnd::Switched,
                 Action::Log(record) => self.records.push(record),
                 Action::ShutdownWrite => self.shut_down = true,
@@ -600,7 +604,7 @@ fn pipelined_responses_are_one_write() {
     let mut writes = 0;
     let mut reads = vec![&pipeline[..]].into_iter();
     loop {
-        match conversation.machine.next(&mut conversation.cx) {
+        match conversation.machine.next(Ready::ALL, &mut conversation.cx) {
             Action::Read => match reads.next() {
                 Some(bytes) => conversation.receive(bytes),
                 None => break,
@@ -627,7 +631,7 @@ fn full_outbox_stops_reading() {
     let mut handled = 0;
     let mut sent = false;
     loop {
-        match conversation.machine.next(&mut conversation.cx) {
+        match conversation.machine.next(Ready::ALL, &mut conversation.cx) {
             Action::Read if !sent => {
                 sent = true;
                 conversation.receive(&pipeline);
@@ -804,7 +808,7 @@ fn aborted_transfer_is_recorded_with_bytes_sent() {
     let mut received = false;
     let mut head_len = 0;
     loop {
-        match conversation.machine.next(&mut conversation.cx) {
+        match conversation.machine.next(Ready::ALL, &mut conversation.cx) {
             Action::Read if !received => {
                 received = true;
                 conversation.receive(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -1014,7 +1018,7 @@ fn stream_in(reads: &[&[u8]]) -> (Machine, Context, Vec<u8>, Vec<u8>) {
     let mut cx = context(|_| {});
     let (mut output, mut bodies, mut reader) = (Vec::new(), Vec::new(), None);
     loop {
-        match machine.next(&mut cx) {
+        match machine.next(Ready::ALL, &mut cx) {
             Action::Admit(id) => {
                 let writer = BodyWriter::new(|| {});
                 let mode = BodyMode::Streamed {
@@ -1078,18 +1082,18 @@ fn streaming_waits_for_client_or_for_full_pipe() {
     let (mut machine, mut cx, _, _) = stream_in(&[head]);
     assert_eq!(machine.timer(), Timer::Body);
     let mut sent = 0;
-    while let Action::Read = machine.next(&mut cx) {
+    while let Action::Read = machine.next(Ready::ALL, &mut cx) {
         machine.read_buf(&mut cx).extend_from_slice(&[b'x'; 1000]);
         sent += 1000;
         assert!(sent < 1_000_000, "it reads without end");
     }
     assert_eq!(machine.timer(), Timer::Handler);
     machine.on_timeout(&mut cx);
-    assert!(matches!(machine.next(&mut cx), Action::Blocked));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Blocked));
     // A response before the end of the body closes the connection: the start of the next request is
     // unknown.
     machine.on_response(machine.exchange_id(), Response::text("enough"), &mut cx);
-    assert!(matches!(machine.next(&mut cx), Action::Write));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Write));
     let text = String::from_utf8_lossy(machine.segment().prefix).into_owned();
     assert!(text.contains("Connection: close"), "{text}");
 }
@@ -1106,7 +1110,7 @@ fn unreadable_file_is_500_unless_response_is_partly_sent() {
             Some(&b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"[..]);
         let (mut output, mut records, mut probes) = (Vec::new(), Vec::new(), 0);
         let reason = loop {
-            match machine.next(&mut cx) {
+            match machine.next(Ready::ALL, &mut cx) {
                 Action::Read => match input.take() {
                     Some(input) => machine.read_buf(&mut cx).extend_from_slice(input),
                     None => machine.on_eof(),
@@ -1170,10 +1174,10 @@ fn large_download(recording: RecordMode) -> (Machine, Context) {
     let mut machine = Machine::new(ClientInfo::plain(peer()));
     let mut cx = context(|_| {});
     cx.recording = recording;
-    assert!(matches!(machine.next(&mut cx), Action::Read));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Read));
     let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
     machine.read_buf(&mut cx).extend_from_slice(request);
-    let Action::Dispatch(id) = machine.next(&mut cx) else {
+    let Action::Dispatch(id) = machine.next(Ready::ALL, &mut cx) else {
         panic!("a request");
     };
     assert!(machine.transfer().is_none());
@@ -1197,18 +1201,21 @@ fn transfer_of_file_is_stalled_on_disk_while_probed() {
         (transfer.moved, transfer.stall)
     };
     assert_eq!(progress(&machine), (0, None));
-    let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
+    let Action::ProbeFile(id, _) = machine.next(Ready::ALL, &mut cx) else {
         panic!("a file to probe");
     };
     assert_eq!(progress(&machine), (0, Some(StalledOn::Disk)));
     machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
     assert_eq!(progress(&machine), (0, None));
-    assert!(matches!(machine.next(&mut cx), Action::Write));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Write));
     let head = machine.segment().prefix.len();
     machine.on_written(head);
     machine.on_written(1000);
     assert_eq!(progress(&machine), (1000, None));
-    assert!(matches!(machine.next(&mut cx), Action::ProbeFile(..)));
+    assert!(matches!(
+        machine.next(Ready::ALL, &mut cx),
+        Action::ProbeFile(..)
+    ));
     assert_eq!(progress(&machine), (1000, Some(StalledOn::Disk)));
 }
 
@@ -1222,7 +1229,7 @@ fn unrecorded_exchange_reports_no_transfer() {
 fn answers_for_another_exchange_are_dropped() {
     let stale = ExchangeId(7);
     let (mut machine, mut cx) = large_download(RecordMode::On);
-    let Action::ProbeFile(id, _) = machine.next(&mut cx) else {
+    let Action::ProbeFile(id, _) = machine.next(Ready::ALL, &mut cx) else {
         panic!("a file to probe");
     };
     machine.on_probed(stale, Ok(Resident::InKernel(1000)), &mut cx);
@@ -1230,7 +1237,7 @@ fn answers_for_another_exchange_are_dropped() {
     machine.on_response(stale, Response::text("late"), &mut cx);
     let admission = Ok(BodyMode::Buffered { max: 1 });
     machine.on_admission(stale, admission, &mut cx);
-    assert!(matches!(machine.next(&mut cx), Action::Blocked));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Blocked));
     machine.on_probed(id, Ok(Resident::InKernel(1000)), &mut cx);
-    assert!(matches!(machine.next(&mut cx), Action::Write));
+    assert!(matches!(machine.next(Ready::ALL, &mut cx), Action::Write));
 }

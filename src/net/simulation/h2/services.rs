@@ -16,6 +16,7 @@ use crate::body::file_range::Resident;
 use crate::body::stream::BodySource;
 use crate::body::{BodyReader, BodyStream, BodyWriter, FileRange};
 use crate::handler::BodyPolicy;
+use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::connection::Services;
 use crate::net::simulation::publisher::{PIECE_BYTE, PolledLength, Publisher, WakeUps};
@@ -307,7 +308,9 @@ impl MultiplexedServices {
             ExchangeEvent::Response(_) => exchange.pending = false,
             ExchangeEvent::Cancelled => (exchange.pending, exchange.fetching) = (false, false),
             ExchangeEvent::BodyChunk(_) | ExchangeEvent::FileRead(_) => exchange.fetching = false,
-            ExchangeEvent::RequestBodyRoom | ExchangeEvent::BodyReady => {}
+            ExchangeEvent::RequestBodyRoom
+            | ExchangeEvent::BodyReady
+            | ExchangeEvent::UpgradeWake => {}
         }
     }
 }
@@ -510,6 +513,14 @@ impl Services for MultiplexedServices {
         };
         self.send(id.0, ExchangeEvent::BodyChunk(chunk));
         Pulled::Later
+    }
+
+    fn upgrade_waker(&mut self, _: ExchangeId) -> UpgradeWaker {
+        panic!("nothing is upgraded");
+    }
+
+    fn run_upgrade_job(&mut self, _: ExchangeId, _: UpgradeJob) {
+        panic!("nothing is upgraded");
     }
 
     fn record(&mut self, record: Record) {

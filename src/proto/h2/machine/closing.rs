@@ -343,7 +343,9 @@ impl Machine {
                 self.wait.since().checked_add(timeouts.keep_alive_h2)
             }
             Timer::KeepAlive | Timer::Header | Timer::Linger => self.wait.deadline(timeouts),
-            Timer::Body | Timer::Send | Timer::Handler | Timer::HalfClosed => None,
+            Timer::Body | Timer::Send | Timer::Handler | Timer::HalfClosed | Timer::Upgraded => {
+                None
+            }
         }
     }
 
