@@ -23,6 +23,7 @@ pub(crate) mod readme;
 pub(crate) mod server;
 #[cfg(feature = "acme")]
 pub(crate) mod tls_alpn;
+pub(crate) mod tws_process;
 pub(crate) mod upgradable_process;
 
 use std::path::Path;
@@ -32,7 +33,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use child_process::ChildProcess;
 pub(crate) use client::{Client, HttpResponse};
-pub(crate) use server::{TestServer, TwsProcess};
+pub(crate) use server::TestServer;
+pub(crate) use tws_process::TwsProcess;
 
 /// Waits until a closure returns true, for at most [`client::TIMEOUT`]. The panic at the timeout
 /// shows the closure's source text.
