@@ -265,7 +265,7 @@
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `semaphore`, `sync` | a counting semaphore; a mutex without poisoning |
+//! | 0 | `calendar`, `semaphore`, `sync` | dates; a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -288,6 +288,7 @@ pub mod admin;
 #[doc(hidden)]
 pub mod bench;
 mod body;
+mod calendar;
 mod client_key;
 mod config;
 mod error;
