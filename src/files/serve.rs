@@ -45,7 +45,7 @@ impl SiteFiles {
         Ok(Self {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
-            archives: ArchivePolicy::of(site),
+            archives: ArchivePolicy::of(site)?,
             management: site.manage.as_ref().map(|manage| manage.delete),
         })
     }
