@@ -10,6 +10,7 @@ use ::http::{Method, StatusCode};
 use super::archive::policy::ArchivePolicy;
 use super::archive_format::ArchiveFormat;
 use super::cache::CacheKey;
+use super::content_tag;
 use super::listing::PageFeatures;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::media_type;
@@ -42,6 +43,7 @@ pub(super) struct SiteFiles {
 impl SiteFiles {
     /// Opens the folder, or the folder of the single file, that `path` names.
     pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+        content_tag::check(site)?;
         Ok(Self {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
