@@ -342,6 +342,7 @@ pub use server::{Server, ServerHandle, ServerState, ServerStats};
 pub use tls::{KeyPair, Reloaded, ServerCertificate, TicketKeys, Tls};
 
 /// The crate of cookies.
+#[cfg(feature = "cookies")]
 pub use ::cookie;
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
