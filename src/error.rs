@@ -69,6 +69,14 @@ impl Error {
         Self::path("create", path, io::Error::other(reason))
     }
 
+    /// Returns the error of a setting that needs a feature of which this build is without.
+    pub(crate) fn missing_feature(setting: &str, feature: &str) -> Self {
+        Self::Setting(format!(
+            "{setting}: this tws was built without the feature {feature}; rebuild it with \
+             --features {feature}"
+        ))
+    }
+
     /// Returns a function that turns an I/O error into an [`Error::System`], for
     /// [`Result::map_err`]: `doing` is an infinitive phrase, such as "start an event loop".
     pub fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {

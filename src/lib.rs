@@ -178,15 +178,15 @@
 //! }
 //!
 //! let router = Router::new().get("/", home).layer(around(|request, next| {
-//!     match request.cookie("session").as_ref().map(|cookie| cookie.value()) {
-//!         Some("7d1f") => next.with(User { name: "Ana" }).run(request),
+//!     match request.header("authorization") {
+//!         Some("Bearer 7d1f") => next.with(User { name: "Ana" }).run(request),
 //!         _ => StatusCode::UNAUTHORIZED.into(),
 //!     }
 //! }));
 //!
 //! let client = TestClient::new(router);
 //! assert_eq!(client.get("/").status(), 401);
-//! let response = client.send(Request::get("/").with_header("Cookie", "session=7d1f"));
+//! let response = client.send(Request::get("/").with_header("Authorization", "Bearer 7d1f"));
 //! assert_eq!(response.into_text()?, "hello Ana\n");
 //! # Ok::<_, std::io::Error>(())
 //! ```
@@ -250,6 +250,43 @@
 //! # }
 //! ```
 //!
+//! # Async libraries
+//!
+//! tws has no async runtime. A program that uses an async library, such as the client of a database, has
+//! a runtime of its own, and a handler responds from a task of it with a deferred response. With tokio:
+//!
+// The feature that has tokio as a dependency.
+#![cfg_attr(feature = "postgres", doc = "```")]
+#![cfg_attr(not(feature = "postgres"), doc = "```ignore")]
+//! use tokio::runtime::{Builder, Handle};
+//! use tws::{Outcome, Request, Response, Router, TestClient};
+//!
+//! async fn greet(name: String) -> Response {
+//!     tokio::task::yield_now().await;
+//!     Response::text(format!("hello {name}\n"))
+//! }
+//!
+//! fn hello(runtime: &Handle, request: &Request<'_>) -> Outcome {
+//!     let name = request.param_str("name").unwrap_or_default().to_owned();
+//!     let runtime = runtime.clone();
+//!     Outcome::deferred(move |responder| {
+//!         let cancellation = responder.cancellation();
+//!         let task = runtime.spawn(async { responder.send(greet(name).await) });
+//!         // When the client disconnects, the task ends.
+//!         cancellation.on_cancel(move || task.abort());
+//!     })
+//! }
+//!
+//! let runtime = Builder::new_current_thread().enable_all().build()?;
+//! let router = Router::with_state(runtime.handle().clone()).get("/hello/{name}", hello);
+//! std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+//! assert_eq!(TestClient::new(router).get("/hello/you").into_text()?, "hello you\n");
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
+//! If the task panics, the [`Responder`] is dropped, and the client gets a 500. Tokio's runtime of several
+//! threads (`Builder::new_multi_thread`) needs no thread that drives it.
+//!
 //! # Running a server
 //!
 //! [`Server::bind`] opens the listening sockets and [`Server::serve`] runs until the server is shut
@@ -270,6 +307,25 @@
 //! assert_eq!(handle.stats().requests, 0);
 //! # Ok::<_, tws::Error>(())
 //! ```
+//!
+//! # Cargo features
+//!
+//! All but the last two are enabled by default. A program that embeds the library needs few of them:
+//! `tws = { version = "0.2", default-features = false }` has 40 crates, this one included.
+//!
+//! | feature | adds | without it |
+//! |---|---|---|
+//! | `archive` | folders as tar and zip archives | `archive = "on"` in the settings of a site is an error |
+//! | `auth` | `BasicAuth`, `Credentials` | the types do not exist |
+//! | `compress` | compression on the fly | only compressed files beside the original are served |
+//! | `config-file` | [`site::ConfigFile`], [`site::Site::read`] | a [`site::Site`] is made in code |
+//! | `content-etag` | entity tags from the content of files | `etag = "content"` is an error |
+//! | `cookies` | [`Request::cookie`], [`Response::with_cookie`], [`cookie`] | [`Request::header`] returns them unparsed |
+//! | `markdown` | the README.md of a folder as HTML | it is shown as plain text |
+//! | `tls` | HTTPS: `Tls`, `Server::with_tls` | the types do not exist |
+//! | `cli` | the program `tws` | there is only the library |
+//! | `sqlite`, `tui` | of the program: users in SQLite, `--tui` | using them is an error |
+//! | `acme`, `postgres` | of the program: automatic certificates, users in PostgreSQL | using them is an error |
 //!
 //! # How it works
 //!
@@ -322,7 +378,7 @@
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
 //! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `semaphore`, `sync` | a counting semaphore; a mutex without poisoning |
+//! | 0 | `calendar`, `semaphore`, `sync` | dates; a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -345,6 +401,7 @@ pub mod admin;
 #[doc(hidden)]
 pub mod bench;
 mod body;
+mod calendar;
 mod client_key;
 mod config;
 mod error;
@@ -403,6 +460,7 @@ pub use server::{Server, ServerHandle, ServerState, ServerStats};
 pub use tls::{KeyPair, Reloaded, ServerCertificate, TicketKeys, Tls};
 
 /// The crate of cookies.
+#[cfg(feature = "cookies")]
 pub use ::cookie;
 /// Methods, status codes, header fields and versions are types of the `http` crate.
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

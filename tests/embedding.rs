@@ -1,5 +1,7 @@
-//! Tests that a crate that depends on tws by path compiles and passes its tests.
+//! Tests of tws as a dependency: a crate that depends on it by path compiles and passes its tests, and
+//! it has few dependencies itself.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -29,4 +31,25 @@ fn embedding_crate_compiles_and_passes_its_tests() {
         .env("CARGO_TARGET_DIR", here.join("target/embed"))
         .status();
     assert!(status.expect("run cargo").success());
+}
+
+/// Counted are the crates that `cargo build` compiles for a program with this single dependency: libraries,
+/// procedural macros and the crates of build scripts, tws included.
+#[test]
+#[ignore = "runs cargo"]
+fn library_without_default_features_has_at_most_40_crates() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--no-default-features"])
+        .args(["--edges=normal,build", "--prefix=none", "--format={p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("run cargo");
+    assert!(output.status.success(), "{output:?}");
+    let tree = String::from_utf8(output.stdout).expect("UTF-8");
+    // A line is `name version`, and `(*)`, `(proc-macro)` or the path.
+    let crates: BTreeSet<_> = tree
+        .lines()
+        .filter_map(|line| line.split(" (").next())
+        .collect();
+    assert!(crates.len() <= 40, "{} crates: {crates:#?}", crates.len());
 }

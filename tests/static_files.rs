@@ -443,6 +443,7 @@ fn single_file_root_is_served_at_root_and_name() {
     assert_eq!(client.get("/large.bin").status, 404);
 }
 
+#[cfg(feature = "config-file")]
 #[test]
 fn nested_site_redirects_keep_prefix() {
     let folder = tempfile::tempdir().expect("create temporary directory");

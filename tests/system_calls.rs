@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::support::server::announced_address;
+use crate::support::tws_process::announced_address;
 use crate::support::{ChildProcess, Client};
 
 /// One read, one write, and a share of one epoll wait. A bare epoll loop needs as many.

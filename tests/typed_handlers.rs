@@ -37,8 +37,8 @@ struct Point {
 fn point(_: &App, request: &Request<'_>) -> HandlerResult {
     let Point { x } = request.json()?;
     Ok(Response::json(&x)
-        .with_cookie(("a", "1"))
-        .with_cookie(("b", "2")))
+        .append_header("Set-Cookie", "a=1")
+        .append_header("Set-Cookie", "b=2"))
 }
 
 fn count(_: &App, request: &Request<'_>) -> HandlerResult {

@@ -9,11 +9,11 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::http::Method;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::exclusion::LogExclusion;
 use super::template::{LineField, LineTemplate, Segment};
+use crate::calendar::UtcDateTime;
 use crate::http::forwarded::TlsVersion;
 use crate::http::target::Target;
 use crate::proto::record::{Completion, Record};
@@ -195,7 +195,7 @@ impl Renderer {
                     continue;
                 }
                 LineField::Time => {
-                    let time = self.timestamp.format(time, CLF_TIME);
+                    let time = self.timestamp.format(time, clf_time);
                     out.extend_from_slice(time.as_bytes());
                     continue;
                 }
@@ -240,7 +240,7 @@ impl Renderer {
     }
 
     fn common(&mut self, record: &Record, client: SocketAddr, time: SystemTime, out: &mut Vec<u8>) {
-        let timestamp = self.timestamp.format(time, CLF_TIME);
+        let timestamp = self.timestamp.format(time, clf_time);
         push(out, format_args!("{} - ", client.ip()));
         push_user(out, record.user.as_deref());
         push(out, format_args!(" [{timestamp}]"));
@@ -333,13 +333,24 @@ impl serde_json::ser::Formatter for AsciiJson {
     }
 }
 
-/// The time of the Common Log Format.
-const CLF_TIME: &str = "%d/%b/%Y:%H:%M:%S +0000";
+/// Formats a time of the Common Log Format.
+fn clf_time(time: UtcDateTime) -> String {
+    let month = time.month_name();
+    let UtcDateTime {
+        year,
+        day,
+        hour,
+        minute,
+        second,
+        ..
+    } = time;
+    format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
+}
 
 /// Appends a time of ISO 8601 with milliseconds.
 fn push_iso_time(out: &mut Vec<u8>, cached: &mut CachedTimestamp, time: SystemTime) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let second = cached.format(time, "%Y-%m-%dT%H:%M:%S");
+    let second = cached.format(time, |time| time.to_string());
     push(out, format_args!("{second}.{:03}Z", since.subsec_millis()));
 }
 
@@ -472,18 +483,13 @@ struct CachedTimestamp {
 }
 
 impl CachedTimestamp {
-    /// Formats a time. `pattern` must be the same in each call.
-    fn format(&mut self, time: SystemTime, pattern: &str) -> &str {
+    /// Formats a time. `format` must be the same in each call.
+    fn format(&mut self, time: SystemTime, format: impl Fn(UtcDateTime) -> String) -> &str {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs();
         if self.second != Some(second) {
-            let whole = i64::try_from(second).ok();
-            let timestamp = whole.and_then(|second| Timestamp::from_second(second).ok());
             self.second = Some(second);
-            self.rendered = timestamp
-                .unwrap_or(Timestamp::MAX)
-                .strftime(pattern)
-                .to_string();
+            self.rendered = format(UtcDateTime::from_unix_seconds_clamped(second));
         }
         &self.rendered
     }

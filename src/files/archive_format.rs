@@ -11,6 +11,14 @@ pub(super) enum ArchiveFormat {
     Zip,
 }
 
+/// How well the content of a file can be expected to be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compressibility {
+    Usual,
+    /// It is compressed already.
+    Low,
+}
+
 /// What a query says about archives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ArchiveQuery {

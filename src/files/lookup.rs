@@ -2,8 +2,6 @@
 //! representation, through the cache.
 
 use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,6 +9,7 @@ use ::http::Method;
 
 use super::archive_format::ArchiveFormat;
 use super::cache::{CacheKey, CacheState};
+use super::content_tag;
 use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
 use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
@@ -276,7 +275,7 @@ impl<'a> Lookup<'a> {
 
     /// Hashes a file for its entity tag; returns `None` if it changes meanwhile.
     fn hashed(&self, opened: &OpenedFile) -> Result<Option<String>, ServeError> {
-        let tag = hash(opened).map_err(OpenError::Failed)?;
+        let tag = content_tag::hash(&opened.file).map_err(OpenError::Failed)?;
         if !opened.is_unchanged() {
             return Ok(None);
         }
@@ -284,23 +283,4 @@ impl<'a> Lookup<'a> {
         self.tree.content_tags().put(id, tag.clone());
         Ok(Some(tag))
     }
-}
-
-/// Returns the first 128 bits of the content's BLAKE3 hash in hexadecimal. The reads are
-/// positioned, because duplicates of the descriptor share its offset.
-fn hash(opened: &OpenedFile) -> io::Result<String> {
-    const BUFFER_BYTES: usize = 128 * 1024;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut offset = 0;
-    loop {
-        match opened.file.read_at(&mut buffer, offset)? {
-            0 => break,
-            count => {
-                hasher.update(&buffer[..count]);
-                offset += count as u64;
-            }
-        }
-    }
-    Ok(hasher.finalize().to_hex()[..32].to_owned())
 }

@@ -20,6 +20,7 @@ mod background;
 mod cache;
 mod client_slots;
 mod compress;
+mod content_tag;
 mod encodings;
 mod error_fields;
 mod explained_error;

@@ -11,6 +11,7 @@ use ::http::{Method, StatusCode};
 use super::archive::policy::ArchivePolicy;
 use super::archive_format::ArchiveFormat;
 use super::cache::CacheKey;
+use super::content_tag;
 use super::listing::PageFeatures;
 use super::lookup::{Lookup, LookupResult, Postponed, ServeError};
 use super::media_type;
@@ -43,10 +44,11 @@ pub(super) struct SiteFiles {
 impl SiteFiles {
     /// Opens the folder, or the folder of the single file, that `path` names.
     pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+        content_tag::check(site)?;
         Ok(Self {
             tree: Tree::open(path, site)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
-            archives: ArchivePolicy::of(site),
+            archives: ArchivePolicy::of(site)?,
             management: site.manage.as_ref().map(|manage| manage.delete),
         })
     }

@@ -1,25 +1,29 @@
 //! A client that calls a handler without a socket, for tests of programs.
 
-use ::http::header::{LOCATION, SET_COOKIE};
+#[cfg(feature = "cookies")]
+mod cookie_jar;
+
+use ::http::header::LOCATION;
 use ::http::{Method, StatusCode};
-use cookie::Cookie;
-use cookie::time::OffsetDateTime;
 use serde::Serialize;
+
+#[cfg(feature = "cookies")]
+use cookie_jar::CookieJar;
 
 use super::{BodyPolicy, BoxHandler, Handler};
 use crate::body::Body;
 use crate::config::Limits;
 use crate::http::{Rejection, Request, Response};
-use crate::sync::Mutex;
 
 /// As browsers: a loop ends.
 const MAX_REDIRECTS: usize = 20;
 
 /// A client that calls a handler as a server does, without a socket and without waiting for ports: it
 /// asks the handler about the content of a request first, waits for jobs and deferred responses, keeps
-/// cookies and follows redirects.
+/// cookies (with the feature `cookies`) and follows redirects.
 ///
-/// ```
+#[cfg_attr(feature = "cookies", doc = "```")]
+#[cfg_attr(not(feature = "cookies"), doc = "```ignore")]
 /// use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient};
 ///
 /// fn sign_in(request: &Request<'_>) -> HandlerResult {
@@ -51,16 +55,9 @@ const MAX_REDIRECTS: usize = 20;
 #[derive(Debug)]
 pub struct TestClient {
     handler: BoxHandler,
-    cookies: Mutex<Vec<StoredCookie>>,
+    #[cfg(feature = "cookies")]
+    cookies: CookieJar,
     max_redirects: usize,
-}
-
-/// A cookie as it is sent, still percent-encoded.
-#[derive(Debug)]
-struct StoredCookie {
-    name: String,
-    value: String,
-    path: String,
 }
 
 impl TestClient {
@@ -68,7 +65,8 @@ impl TestClient {
     pub fn new(handler: impl Handler + 'static) -> Self {
         Self {
             handler: BoxHandler::new(handler),
-            cookies: Mutex::default(),
+            #[cfg(feature = "cookies")]
+            cookies: CookieJar::default(),
             max_redirects: MAX_REDIRECTS,
         }
     }
@@ -137,91 +135,24 @@ impl TestClient {
     }
 
     /// Returns the value of a cookie of this name, percent-decoded.
+    #[cfg(feature = "cookies")]
     pub fn cookie(&self, name: &str) -> Option<String> {
-        let cookies = self.cookies.lock();
-        cookies.iter().find_map(|stored| {
-            let pair = Cookie::new(&*stored.name, &*stored.value).to_string();
-            let cookie = Cookie::parse_encoded(pair).ok()?;
-            (cookie.name() == name).then(|| cookie.value().to_owned())
-        })
+        self.cookies.value(name)
     }
 
     fn exchange(&self, request: &Request<'static>) -> Response {
-        let mut request = request.clone();
-        if let Some(cookies) = self.cookie_field(request.path()) {
-            request = request.with_header("Cookie", &cookies);
-        }
+        let request = request.clone();
+        #[cfg(feature = "cookies")]
+        let request = self.cookies.add_to(request);
         let mut response = respond(&self.handler, request.clone());
         response.drop_forbidden_content();
-        self.store_cookies(request.path(), &response);
+        #[cfg(feature = "cookies")]
+        self.cookies.store(request.path(), &response);
         if *request.method() == Method::HEAD {
             response = response.with_body(Body::Empty);
         }
         response
     }
-
-    fn cookie_field(&self, path: &str) -> Option<String> {
-        let cookies = self.cookies.lock();
-        let matching = cookies.iter().filter(|cookie| cookie.is_for(path));
-        let pairs: Vec<String> = matching
-            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
-            .collect();
-        (!pairs.is_empty()).then(|| pairs.join("; "))
-    }
-
-    fn store_cookies(&self, path: &str, response: &Response) {
-        let mut cookies = self.cookies.lock();
-        for value in response.headers().get_all(SET_COOKIE) {
-            let Some(cookie) = value
-                .to_str()
-                .ok()
-                .and_then(|text| Cookie::parse(text).ok())
-            else {
-                continue;
-            };
-            let stored = StoredCookie {
-                name: cookie.name().to_owned(),
-                value: cookie.value().to_owned(),
-                path: match cookie.path() {
-                    Some(path) if path.starts_with('/') => path.to_owned(),
-                    _ => default_path(path),
-                },
-            };
-            cookies.retain(|other| other.name != stored.name || other.path != stored.path);
-            if !is_expired(&cookie) {
-                cookies.push(stored);
-                // Longer paths first (RFC 6265 §5.4).
-                cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
-            }
-        }
-    }
-}
-
-impl StoredCookie {
-    /// RFC 6265 §5.1.4.
-    fn is_for(&self, path: &str) -> bool {
-        match path.strip_prefix(&*self.path) {
-            Some(rest) => rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'),
-            None => false,
-        }
-    }
-}
-
-/// RFC 6265 §5.1.4.
-fn default_path(path: &str) -> String {
-    match path.rfind('/') {
-        None | Some(0) => "/".to_owned(),
-        Some(at) => path[..at].to_owned(),
-    }
-}
-
-/// Max-Age has precedence (RFC 6265 §5.3).
-fn is_expired(cookie: &Cookie<'_>) -> bool {
-    if let Some(age) = cookie.max_age() {
-        return !age.is_positive();
-    }
-    let expires = cookie.expires_datetime();
-    expires.is_some_and(|at| at <= OffsetDateTime::now_utc())
 }
 
 /// Calls the handler as a server does.
@@ -352,41 +283,6 @@ mod tests {
         assert_eq!(client.get("/loop").status(), 303);
         let client = client.without_redirects();
         assert_eq!(client.get("/absolute").status(), 303);
-    }
-
-    #[test]
-    fn cookies_are_kept_per_path_until_removed() {
-        let set = |request: &Request<'_>| {
-            let cookie = Cookie::build(("a", request.query_str().unwrap_or_default().to_owned()));
-            Response::text("")
-                .with_cookie(cookie)
-                .with_cookie(("root", "ñ;"))
-        };
-        let remove = |_: &Request<'_>| {
-            let mut cookie = Cookie::build(("a", "")).path("/in").build();
-            cookie.make_removal();
-            Response::text("").with_cookie(cookie)
-        };
-        let show = |request: &Request<'_>| {
-            let all: Vec<String> = request.cookies().map(|cookie| cookie.to_string()).collect();
-            Response::text(all.join(" "))
-        };
-        let router = Router::new()
-            .get("/in/set", set)
-            .get("/in/remove", remove)
-            .get("/in/show", show)
-            .get("/inside", show);
-        let client = TestClient::new(router);
-        let get = |target| client.get(target).into_text().expect("text");
-        assert_eq!(get("/in/show"), "");
-        get("/in/set?1");
-        get("/in/set?2");
-        assert_eq!(get("/in/show"), "a=2 root=ñ;");
-        assert_eq!(get("/inside"), "");
-        assert_eq!(client.cookie("root").as_deref(), Some("ñ;"));
-        get("/in/remove");
-        assert_eq!(client.cookie("a"), None);
-        assert_eq!(get("/in/show"), "root=ñ;");
     }
 
     #[test]

@@ -37,7 +37,6 @@ use std::str::FromStr;
 
 use ::http::StatusCode;
 use ::http::header::{ACCEPT, X_CONTENT_TYPE_OPTIONS};
-use cookie::Cookie;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -274,20 +273,6 @@ impl Request<'_> {
         form.map_err(|error| InputError::Form {
             reason: reason_of(&error),
         })
-    }
-
-    /// Returns all cookies that the client has sent (RFC 6265 §5.4), percent-decoded, as
-    /// [`Response::with_cookie`] encodes them. Ill-formed ones are skipped.
-    pub fn cookies(&self) -> impl Iterator<Item = Cookie<'_>> {
-        // HTTP/2 clients send each cookie in a field of its own (RFC 9113 §8.2.3).
-        let values = self.fields().all("cookie");
-        let values = values.filter_map(|value| std::str::from_utf8(value).ok());
-        values.flat_map(|value| Cookie::split_parse_encoded(value).filter_map(Result::ok))
-    }
-
-    /// Returns the cookie of this name. If there are several, the first one, which has the longest path.
-    pub fn cookie(&self, name: &str) -> Option<Cookie<'_>> {
-        self.cookies().find(|cookie| cookie.name() == name)
     }
 
     /// Returns the value of this type that a middleware has attached with

@@ -10,6 +10,8 @@
 
 pub(crate) mod byteranges;
 pub(crate) mod conditional;
+#[cfg(feature = "cookies")]
+mod cookies;
 pub(crate) mod cors;
 pub(crate) mod date;
 pub(crate) mod disposition;

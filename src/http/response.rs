@@ -9,11 +9,10 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use ::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
-use cookie::Cookie;
 
 use super::range::ByteRange;
 use super::upgrade::UpgradedProtocol;
@@ -454,35 +453,6 @@ impl Response {
         }
     }
 
-    /// Adds a Set-Cookie field (RFC 6265 §4.1), beside those of other cookies. Name and value are
-    /// percent-encoded where necessary; [`Request::cookie`](super::Request::cookie) decodes them. A path or
-    /// domain that contains `;` is an error as with [`with_header`](Self::with_header).
-    ///
-    /// To remove a cookie, call [`Cookie::make_removal`](cookie::Cookie::make_removal) first, with the path
-    /// and the domain that it was set with.
-    ///
-    /// ```
-    /// use tws::cookie::{Cookie, SameSite};
-    /// use tws::{HeaderValue, Response};
-    ///
-    /// let session = Cookie::build(("session", "7d1f"))
-    ///     .path("/")
-    ///     .http_only(true)
-    ///     .secure(true)
-    ///     .same_site(SameSite::Lax);
-    /// let response = Response::text("signed in\n").with_cookie(session).with_cookie(("theme", "dark"));
-    /// let values: Vec<&HeaderValue> = response.headers().get_all("Set-Cookie").iter().collect();
-    /// assert_eq!(values, ["session=7d1f; HttpOnly; SameSite=Lax; Secure; Path=/", "theme=dark"]);
-    /// ```
-    pub fn with_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Self {
-        let cookie = cookie.into();
-        let attributes = cookie.path().into_iter().chain(cookie.domain());
-        if attributes.into_iter().any(|text| text.contains(';')) {
-            return Self::fault("response: the path or domain of a cookie contains a semicolon");
-        }
-        self.append_header(SET_COOKIE, cookie.encoded().to_string())
-    }
-
     /// Sets Content-Range to a range of `length` bytes.
     pub(crate) fn with_content_range(mut self, range: ByteRange, length: u64) -> Self {
         let more = MoreField::ContentRange(range, length);
@@ -816,24 +786,6 @@ mod tests {
         let response = Response::text("x").with_header("X-Name", "a\r\nSet-Cookie: b");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!response.headers().contains_key("X-Name"));
-    }
-
-    #[test]
-    fn cookie_cannot_inject_attributes() {
-        let set = |cookie: Cookie<'static>| Response::text("x").with_cookie(cookie);
-        let response = set(Cookie::new("a;b", "x; Domain=evil.test\r\nX: y"));
-        assert_eq!(
-            response.headers()[SET_COOKIE],
-            "a%3Bb=x%3B%20Domain%3Devil.test%0D%0AX%3A%20y"
-        );
-        for cookie in [
-            Cookie::build(("a", "b")).path("/; Domain=evil.test"),
-            Cookie::build(("a", "b")).domain("a.test; Path=/"),
-            Cookie::build(("a", "b")).path("/\r\nX: y"),
-        ] {
-            let response = set(cookie.build());
-            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        }
     }
 
     #[test]

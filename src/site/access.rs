@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
@@ -71,13 +71,6 @@ impl AuthRule {
     pub fn protects_everything(&self) -> bool {
         let is_password = matches!(self.requirement, AuthRequirement::Password(_));
         is_password && PathPattern::new("/*").is_ok_and(|all| self.path.covers(&all))
-    }
-
-    /// Makes a relative file one in `folder`.
-    pub(super) fn rebase(&mut self, folder: &Path) {
-        if let AuthRequirement::Password(file) = &mut self.requirement {
-            *file = folder.join(&*file);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A whole TOML file: the site's keys, and other keys, which are returned unparsed for the program
 //! that defines them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::{SITE_FILE, Site, SourceLocation, Store, Symlinks};
+use super::{AuthRequirement, SITE_FILE, Site, SourceLocation, Store, Symlinks};
 use crate::error::Error;
 
 /// A configuration file: a site, and perhaps a program's own settings.
@@ -72,7 +73,9 @@ impl ConfigFile {
         let folder = path.parent().unwrap_or(Path::new(""));
         let hosts = site.hosts.iter_mut().flat_map(|host| &mut host.auth);
         for rule in site.auth.iter_mut().chain(hosts) {
-            rule.rebase(folder);
+            if let AuthRequirement::Password(file) = &mut rule.requirement {
+                *file = folder.join(&*file);
+            }
         }
         site.check_hosts().map_err(|(host, reason)| {
             let start = match host {
@@ -147,6 +150,41 @@ impl Site {
         ConfigFile::of_root(root)?
             .map(ConfigFile::only_site)
             .transpose()
+    }
+
+    /// Checks the hosts. The error has the index of the host, or `None` for the default site.
+    fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {
+        if !self.names.is_empty() || self.root.is_some() {
+            let reason = "names and root are only allowed in [[host]]; remove them here";
+            return Err((None, reason.to_owned()));
+        }
+        let mut known = BTreeSet::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            let wrong = |reason| Err((Some(index), reason));
+            let Some(first) = host.names.first() else {
+                return wrong("a [[host]] has no names; add names = [\"example.org\"]".to_owned());
+            };
+            let name = first.as_str();
+            if host.root.is_none() {
+                return wrong(format!(
+                    "the [[host]] {name:?} has no root; add root = \"FOLDER\""
+                ));
+            }
+            if !host.hosts.is_empty() || host.users.is_some() {
+                return wrong(format!(
+                    "the [[host]] {name:?} must not have hosts or users; move them to the top of the file"
+                ));
+            }
+            for name in &host.names {
+                if !known.insert(name) {
+                    return wrong(format!(
+                        "the host {:?} is named twice; remove one",
+                        name.as_str()
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

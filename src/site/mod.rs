@@ -6,6 +6,7 @@
 //! too.
 
 mod access;
+#[cfg(feature = "config-file")]
 mod config_file;
 mod header_rule;
 pub(crate) mod pattern;
@@ -15,12 +16,13 @@ mod rules;
 mod values;
 mod warnings;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
 pub use access::{AccessRule, AuthRequirement, AuthRule, RequiredPasswords};
+#[cfg(feature = "config-file")]
 pub use config_file::{ConfigFile, OtherKey};
 pub use header_rule::HeaderRule;
 pub(crate) use pattern_index::PatternIndex;
@@ -228,39 +230,4 @@ impl Site {
         "names",
         "root",
     ];
-
-    /// Checks the hosts. The error has the index of the host, or `None` for the default site.
-    fn check_hosts(&self) -> Result<(), (Option<usize>, String)> {
-        if !self.names.is_empty() || self.root.is_some() {
-            let reason = "names and root are only allowed in [[host]]; remove them here";
-            return Err((None, reason.to_owned()));
-        }
-        let mut known = BTreeSet::new();
-        for (index, host) in self.hosts.iter().enumerate() {
-            let wrong = |reason| Err((Some(index), reason));
-            let Some(first) = host.names.first() else {
-                return wrong("a [[host]] has no names; add names = [\"example.org\"]".to_owned());
-            };
-            let name = first.as_str();
-            if host.root.is_none() {
-                return wrong(format!(
-                    "the [[host]] {name:?} has no root; add root = \"FOLDER\""
-                ));
-            }
-            if !host.hosts.is_empty() || host.users.is_some() {
-                return wrong(format!(
-                    "the [[host]] {name:?} must not have hosts or users; move them to the top of the file"
-                ));
-            }
-            for name in &host.names {
-                if !known.insert(name) {
-                    return wrong(format!(
-                        "the host {:?} is named twice; remove one",
-                        name.as_str()
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -55,6 +55,7 @@ pub(crate) enum SourceLocation {
     #[default]
     Unknown,
     /// In this line of the site file, counted from 1.
+    #[cfg_attr(not(feature = "config-file"), expect(dead_code))]
     Line(usize),
     /// In the flag `--header`.
     Flag,

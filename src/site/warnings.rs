@@ -398,5 +398,5 @@ fn is_possible_host(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "config-file"))]
 mod tests;

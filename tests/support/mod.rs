@@ -23,6 +23,9 @@ pub(crate) mod readme;
 pub(crate) mod server;
 #[cfg(feature = "acme")]
 pub(crate) mod tls_alpn;
+#[cfg(feature = "cli")]
+pub(crate) mod tws_process;
+#[cfg(feature = "cli")]
 pub(crate) mod upgradable_process;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;
@@ -34,7 +37,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use child_process::ChildProcess;
 pub(crate) use client::{Client, HttpResponse};
-pub(crate) use server::{TestServer, TwsProcess};
+pub(crate) use server::TestServer;
+#[cfg(feature = "cli")]
+pub(crate) use tws_process::TwsProcess;
 
 /// Waits until a closure returns true, for at most [`client::TIMEOUT`]. The panic at the timeout
 /// shows the closure's source text.

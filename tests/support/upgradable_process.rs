@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::ChildProcess;
 use super::line_reader::LineReader;
-use super::server::Announcement;
+use super::tws_process::Announcement;
 
 /// The binary with its standard error, which the processes that replace it inherit.
 pub(crate) struct UpgradableProcess {

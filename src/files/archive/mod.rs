@@ -7,9 +7,12 @@
 //! folder that is too large gets an error. A file that changes while it is read breaks the response off:
 //! the connection or the stream is reset, so that the client can tell that the archive is incomplete.
 
+#[cfg(not(feature = "archive"))]
+mod no_writer;
 pub(super) mod policy;
 mod producer;
 mod walk;
+#[cfg(feature = "archive")]
 mod writer;
 
 use std::sync::Arc;
@@ -31,9 +34,12 @@ use crate::explain_log::explain;
 use crate::http::disposition::attachment;
 use crate::http::{Body, Request, Response, negotiation};
 use crate::site::Listing;
+#[cfg(not(feature = "archive"))]
+use no_writer::ArchiveWriter;
 use policy::ArchivePolicy;
 use producer::ArchiveProducer;
 use walk::{FolderWalk, WalkError};
+#[cfg(feature = "archive")]
 use writer::ArchiveWriter;
 
 /// The most files and folders of an archive: a zip archive has a directory of all of them at its end,

@@ -1,5 +1,6 @@
 //! Whether a site sends archives, and what its archives share.
 
+use crate::error::Error;
 use crate::files::client_slots::ClientSlots;
 use crate::site::{self, Listing, Site, Size};
 
@@ -18,15 +19,23 @@ pub(in crate::files) struct ArchivePolicy {
 
 impl ArchivePolicy {
     /// Returns `None` if the site makes no archives.
-    pub(in crate::files) fn of(site: &Site) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if it makes archives and the feature `archive` is missing.
+    pub(in crate::files) fn of(site: &Site) -> Result<Option<Self>, Error> {
+        let is_built_in = cfg!(feature = "archive");
         let is_on = match site.archive {
+            site::Archive::On if !is_built_in => {
+                return Err(Error::missing_feature("archive: \"on\"", "archive"));
+            }
             site::Archive::On => true,
             site::Archive::Off => false,
-            site::Archive::Auto => site.listing == Listing::On,
+            site::Archive::Auto => is_built_in && site.listing == Listing::On,
         };
-        is_on.then(|| Self {
+        Ok(is_on.then(|| Self {
             max_bytes: site.archive_max.map_or(DEFAULT_MAX_BYTES, Size::bytes),
             concurrent: ClientSlots::new(MAX_CONCURRENT_ARCHIVES),
-        })
+        }))
     }
 }

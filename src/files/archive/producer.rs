@@ -7,9 +7,10 @@ use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
+use super::ArchiveWriter;
 use super::walk::{FolderWalk, WalkError, WalkedEntry};
-use super::writer::{ArchiveWriter, Compressibility};
 use crate::body::BodyProducer;
+use crate::files::archive_format::Compressibility;
 use crate::files::client_slots::ClientSlot;
 use crate::files::listing::EntryKind;
 use crate::files::media_type::may_be_coded;

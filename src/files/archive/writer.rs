@@ -8,12 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
 use zip::write::{FileOptions, FullFileOptions, StreamWriter};
 use zip::{DateTime, ZipWriter};
 
-use crate::files::archive_format::ArchiveFormat;
+use crate::calendar::UtcDateTime;
+use crate::files::archive_format::{ArchiveFormat, Compressibility};
 use crate::sync::Mutex;
 
 const FILE_MODE: u32 = 0o644;
@@ -25,14 +24,6 @@ const TAR_BLOCK: u64 = 512;
 /// Where the sizes of a zip entry must have 64 bits: deflate makes data that cannot be compressed
 /// slightly larger.
 const LARGE_ZIP_FILE: u64 = 0xF000_0000;
-
-/// How well the content of a file can be expected to be compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compressibility {
-    Usual,
-    /// It is compressed already.
-    Low,
-}
 
 /// An archive that is being written.
 pub(super) struct ArchiveWriter {
@@ -282,18 +273,9 @@ fn tar_header(kind: tar::EntryType, modified: i64) -> tar::Header {
 /// Returns options with both times of a zip entry: the one in DOS format, which has no time zone, and the
 /// extended one, in seconds since the epoch.
 fn zip_options(modified: i64) -> io::Result<FullFileOptions<'static, 'static>> {
-    let time = Timestamp::from_second(modified).map(|time| Offset::UTC.to_datetime(time));
-    let dos = time.ok().and_then(|time| {
-        let part = |number: i8| u8::try_from(number).ok();
-        DateTime::from_date_and_time(
-            u16::try_from(time.year()).ok()?,
-            part(time.month())?,
-            part(time.day())?,
-            part(time.hour())?,
-            part(time.minute())?,
-            part(time.second())?,
-        )
-        .ok()
+    let dos = UtcDateTime::from_unix_seconds(modified).and_then(|time| {
+        let (year, month, day) = (time.year, time.month, time.day);
+        DateTime::from_date_and_time(year, month, day, time.hour, time.minute, time.second).ok()
     });
     let options: FileOptions<'static, 'static, ()> = FileOptions::default();
     let options = options.last_modified_time(dos.unwrap_or_default());

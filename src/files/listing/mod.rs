@@ -10,6 +10,8 @@ mod assets;
 mod entries;
 mod html;
 mod json;
+#[cfg(feature = "markdown")]
+mod markdown;
 mod order;
 mod page;
 pub(super) mod readme;

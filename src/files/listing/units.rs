@@ -2,10 +2,8 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
-
 use super::entries::EntryTotals;
+use crate::calendar::UtcDateTime;
 
 /// Displays a number of bytes with a binary unit, in at most five digits.
 pub(super) struct HumanSize(pub(super) u64);
@@ -73,19 +71,20 @@ pub(super) struct UtcTime(pub(super) i64);
 
 impl Display for UtcTime {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Ok(time) = Timestamp::from_second(self.0) else {
+        let Some(time) = UtcDateTime::from_unix_seconds(self.0) else {
             return Ok(());
         };
-        let time = Offset::UTC.to_datetime(time);
-        let (year, month, day) = (time.year(), time.month(), time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        if year < 0 {
-            return Ok(());
-        }
+        let UtcDateTime {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            ..
+        } = time;
         write!(
             f,
-            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">\
-             {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}</time>"
+            "<time datetime=\"{time}Z\">{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}</time>"
         )
     }
 }

@@ -1,16 +1,18 @@
 //! The trash: a folder in the root, never served, into which a deletion renames. Each deletion has a
 //! folder of its own there, with the former path in it.
 
-use jiff::Timestamp;
-use jiff::tz::Offset;
+use std::time::SystemTime;
+
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::erase::erase_content;
+use crate::calendar::UtcDateTime;
 use crate::files::explained_error::ExplainedError;
 use crate::files::resolve::{TRASH, file_name};
 use crate::files::upload::temp_file::Folder;
+use crate::http::date;
 
 /// Only the user of the server may see what was deleted.
 const TRASH_MODE: Mode = Mode::from_raw_mode(0o700);
@@ -85,8 +87,9 @@ impl Deletion {
             Err(errno) => return Err(errno),
         }
         let trash = openat(root, TRASH, OPEN_FOLDER, Mode::empty())?;
-        let now = Offset::UTC.to_datetime(Timestamp::now());
-        let now = now.strftime("%Y-%m-%dT%H-%M-%S");
+        let now = u64::try_from(date::seconds(SystemTime::now())).unwrap_or_default();
+        let now = UtcDateTime::from_unix_seconds_clamped(now).to_string();
+        let now = now.replace(':', "-");
         for at in 0..ATTEMPTS {
             let name = format!("{now}-{at:03}");
             match mkdirat(&trash, &name, TRASH_MODE) {

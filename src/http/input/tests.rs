@@ -151,19 +151,6 @@ fn form_is_a_value() {
 }
 
 #[test]
-fn cookies_of_all_fields_are_decoded() {
-    let request = Request::get("/")
-        .with_header("Cookie", "a=1; b=x%3By; =nameless; malformed; a=2")
-        .with_header("Cookie", "c=3");
-    let value = |name| request.cookie(name).map(|cookie| cookie.value().to_owned());
-    assert_eq!(value("a").as_deref(), Some("1"));
-    assert_eq!(value("b").as_deref(), Some("x;y"));
-    assert_eq!(value("c").as_deref(), Some("3"));
-    assert_eq!(value("malformed"), None);
-    assert_eq!(request.cookies().count(), 4);
-}
-
-#[test]
 fn newest_extension_of_a_type_is_returned() {
     let request = Request::get("/").with_extension(1_u8).with_extension(2_u8);
     assert_eq!(request.extension::<u8>(), Ok(&2));
