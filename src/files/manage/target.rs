@@ -5,7 +5,7 @@ use ::http::{Method, StatusCode};
 use crate::files::explained_error::ExplainedError;
 use crate::files::rules::Rules;
 use crate::files::upload::origin::{check_origin, is_of_host};
-use crate::files::upload::target::check_name;
+use crate::files::upload::target::{check_name, check_well_known};
 use crate::http::Request;
 
 /// A change, with names beneath the root, without a slash at the end.
@@ -24,6 +24,7 @@ impl<'r> Change<'r> {
                 "the root itself cannot be changed",
             ));
         }
+        check_well_known(name)?;
         if rules.shadows(request.path_bytes()) {
             return Err(ExplainedError::conflict("a site rule answers at this path"));
         }
