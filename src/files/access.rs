@@ -47,7 +47,7 @@ impl Rules {
     }
 
     /// Returns the paths under which the file at `path` may be served as well.
-    fn aliases(&self, path: Vec<u8>) -> Aliases {
+    pub(super) fn aliases(&self, path: Vec<u8>) -> Aliases {
         /// The name of a file with more of them has more than 255 bytes, Linux' NAME_MAX.
         const MAX_ALIASES: usize = 256;
         let mut known = Aliases::new();
