@@ -236,8 +236,10 @@ mod tests {
 
     #[test]
     fn path_of_many_extensions_has_few_aliases() {
-        let mut site = Site::default();
-        site.clean_urls = true;
+        let site = Site {
+            clean_urls: true,
+            ..Site::default()
+        };
         let rules = Rules::new(&site).expect("rules");
         for extensions in [".gz", ".html", ".html.br"] {
             let repeated = |bytes: usize| {
