@@ -170,6 +170,30 @@ mod passwords {
     }
 
     /// The application's page is served under any path.
+    /// A folder has several names of index files, which are files of their own.
+    #[test]
+    fn index_file_is_not_public_because_another_one_is() {
+        let rules = "index = ['index.html', 'readme.html']\n\
+                     [[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/private/readme.html'\npublic = true\n";
+        let folder = with_users(machine(rules));
+        write(folder.path(), "www/private/readme.html", "readme");
+        let process = start(folder.path(), &["--listing=on"]);
+        let mut client = process.client();
+        for (path, expected) in [
+            ("/private/readme.html", 200),
+            ("/private/readme", 200),
+            ("/private/", 401),
+            ("/private/?download=tar", 401),
+            ("/private/index.html", 401),
+            ("/private/index", 401),
+            ("/private/x.txt", 401),
+        ] {
+            assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
+        }
+        assert_eq!(status(&mut client, "GET", "/private/", ANA), 200);
+    }
+
     #[test]
     fn page_of_application_is_as_protected_as_its_own_path() {
         let rules = "spa = 'index.html'\n[[auth]]\npath = '/'\nfile = 'ana.txt'\n";

@@ -145,6 +145,48 @@ fn archive_in_each_format_has_the_files_that_are_served() {
 }
 
 #[test]
+fn archive_has_only_files_that_can_be_requested() {
+    let outside = tempfile::tempdir().expect("create temporary directory");
+    let root = outside.path().join("share");
+    for name in [
+        "open.txt",
+        "page/index.html",
+        "moved/x.txt",
+        "rewritten/y.txt",
+        "logo",
+        "only/z.txt",
+    ] {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("create directory");
+        fs::write(path, name).expect("write file");
+    }
+    let rules = "listing = 'on'\n\
+                 [[redirect]]\nfrom = '/moved/*'\nto = '/open.txt'\n\
+                 [[redirect]]\nfrom = '/*/index.html'\nto = '/$1/'\n\
+                 [[rewrite]]\nfrom = '/rewritten/*'\nto = '/open.txt'\n\
+                 [[rewrite]]\nfrom = '/only/*'\nto = '/$1'\nmissing = true\n\
+                 [[route]]\npath = '/logo'\nfile = 'open.txt'\n";
+    let server = serve(&root, |site| *site = toml::from_str(rules).expect("a site"));
+    let tar = get(&server, "/?download=tar");
+    let names: Vec<String> = untar(&tar.content[..]).into_keys().collect();
+    let files: Vec<&str> = names
+        .iter()
+        .filter(|name| !name.ends_with('/'))
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        files,
+        [
+            "share/only/z.txt",
+            "share/open.txt",
+            "share/page/index.html"
+        ]
+    );
+    let rewritten = get(&server, "/rewritten/?download=tar");
+    assert_eq!(rewritten.content, b"open.txt");
+}
+
+#[test]
 fn archive_of_a_subfolder_has_its_name() {
     let outside = tree();
     let server = serve(&outside.path().join("share"), |_| {});

@@ -188,6 +188,52 @@ fn deleted_entries_are_in_the_trash_and_never_served() {
     );
 }
 
+/// Certificate authorities look there for what only the operator can write.
+#[test]
+fn well_known_is_not_changed() {
+    let outside = tree();
+    let at = |name: &str| outside.path().join("root").join(name);
+    for folder in [".well-known", "sub/.well-known"] {
+        fs::create_dir(at(folder)).expect("create folder");
+        fs::write(at(folder).join("security.txt"), "x").expect("write file");
+    }
+    let server = serve(&outside, |site| {
+        site.hidden = true;
+        let mut upload = Upload::default();
+        upload.overwrite = true;
+        upload.parents = true;
+        site.upload = Some(upload);
+    });
+    let before = files(&at(""));
+    let empty = "Content-Length: 0\r\n";
+    let form = "--B\r\nContent-Disposition: form-data; name=f; filename=x\r\n\r\n\r\n--B--\r\n";
+    let posted = format!(
+        "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    for (method, path, fields) in [
+        ("PUT", "/.well-known/acme-challenge/token", empty),
+        ("PUT", "/.well-known/security.txt", empty),
+        ("PUT", "/.Well-Known/x", empty),
+        ("PUT", "/sub/.well-known/x", empty),
+        ("POST", "/.well-known/", &posted),
+        ("MKCOL", "/.well-known/acme-challenge", ""),
+        ("MOVE", "/sub", "Destination: /.well-known/sub\r\n"),
+        ("MOVE", "/.well-known", "Destination: /public\r\n"),
+        ("DELETE", "/.well-known/security.txt", ""),
+        ("DELETE", "/.well-known/", ""),
+    ] {
+        let mut client = server.client();
+        let content = if method == "POST" { form } else { "" };
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
+        ));
+        assert_eq!(client.response().status, 403, "{method} {path}");
+    }
+    assert_eq!(files(&at("")), before);
+    assert_eq!(server.client().get("/.well-known/security.txt").text(), "x");
+}
+
 /// A folder may be the root of another host, with a trash of its own.
 #[test]
 fn trash_in_a_subfolder_is_never_served() {

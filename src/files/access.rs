@@ -43,11 +43,22 @@ impl Rules {
         });
         let routed: Vec<_> = routed.collect();
         let all = targets.into_iter().chain(routed);
-        all.map(|path| self.aliases(path)).collect()
+        all.flat_map(|path| self.plain_files_at(path)).collect()
     }
 
-    /// Returns the paths under which the file at `path` may be served as well.
-    fn aliases(&self, path: Vec<u8>) -> Aliases {
+    /// Returns the files that may be served at a path without routes and rewrites: for a folder, its index
+    /// files.
+    fn plain_files_at(&self, path: Vec<u8>) -> Vec<Aliases> {
+        if !path.ends_with(b"/") {
+            return vec![self.aliases(path)];
+        }
+        let indexes = self.index.iter();
+        let files = indexes.map(|index| [&path[..], index.as_bytes()].concat());
+        files.map(|file| self.aliases(file)).collect()
+    }
+
+    /// Returns the paths under which the file at `path` may be served, that path included.
+    pub(super) fn aliases(&self, path: Vec<u8>) -> Aliases {
         /// The name of a file with more of them has more than 255 bytes, Linux' NAME_MAX.
         const MAX_ALIASES: usize = 256;
         let mut known = Aliases::new();
@@ -61,12 +72,8 @@ impl Rules {
                 new.push(inner.to_vec());
             }
             for index in &self.index {
-                let index = index.as_bytes();
-                match path.strip_suffix(index) {
-                    Some(folder) if folder.ends_with(b"/") => new.push(folder.to_vec()),
-                    _ if path.ends_with(b"/") => new.push([&path, index].concat()),
-                    _ => {}
-                }
+                let folder = path.strip_suffix(index.as_bytes());
+                new.extend(folder.filter(|it| it.ends_with(b"/")).map(<[u8]>::to_vec));
             }
             if self.clean_urls == CleanUrls::On {
                 match path.strip_suffix(b".html") {
@@ -89,17 +96,18 @@ impl Rules {
         if !self.access.has_rules() {
             return true;
         }
-        let requested = self.aliases(request.path_bytes().to_vec());
-        let other = self.aliases([b"/", name].concat());
+        let requested = self.plain_files_at(request.path_bytes().to_vec());
+        let others = self.plain_files_at([b"/", name].concat());
         let method = request.method();
-        self.access.permit_as_well(&requested, &other, method)
+        let permits = |other| self.access.permit_as_well(&requested, other, method);
+        others.iter().all(permits)
     }
 
     /// As [`permit_as_well`](Self::permit_as_well), for a folder, whose name has no slash at its end, and
     /// all that is beneath it.
     pub(super) fn permit_folder_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
         let folder = [b"/", name, b"/"].concat();
-        let requested = self.aliases(request.path_bytes().to_vec());
+        let requested = self.plain_files_at(request.path_bytes().to_vec());
         let method = request.method();
         self.permit_as_well(request, name)
             && self.permit_as_well(request, &folder[1..])
@@ -236,8 +244,10 @@ mod tests {
 
     #[test]
     fn path_of_many_extensions_has_few_aliases() {
-        let mut site = Site::default();
-        site.clean_urls = true;
+        let site = Site {
+            clean_urls: true,
+            ..Site::default()
+        };
         let rules = Rules::new(&site).expect("rules");
         for extensions in [".gz", ".html", ".html.br"] {
             let repeated = |bytes: usize| {

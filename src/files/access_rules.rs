@@ -76,30 +76,48 @@ impl AccessRules {
 }
 
 impl AccessRules {
-    /// True if every request that is permitted for one file is permitted for another: the rules about
-    /// networks that match the other one match the first one as well, and the password is of the same
-    /// file, if there is one.
-    pub(super) fn permit_as_well(&self, first: &Aliases, other: &Aliases, method: &Method) -> bool {
-        let networks = matching(&self.network_index, first);
+    /// True if every request that is permitted for all of the files `first` is permitted for another: the
+    /// rules about networks that match the other one match one of the first as well, and the password is of
+    /// the same file, if there is one.
+    pub(super) fn permit_as_well(
+        &self,
+        first: &[Aliases],
+        other: &Aliases,
+        method: &Method,
+    ) -> bool {
+        let networks = self.networks_of(first);
         let password = self.password_file(other, method);
         matching(&self.network_index, other).is_subset(&networks)
-            && password.is_none_or(|file| self.password_file(first, method) == Some(file))
+            && password.is_none_or(|file| self.require(first, file, method))
     }
 
     /// As [`permit_as_well`](Self::permit_as_well), for all that is or may be beneath `folder`, a path with
     /// a slash at its end.
-    pub(super) fn permit_beneath(&self, first: &Aliases, folder: &[u8], method: &Method) -> bool {
-        let networks = matching(&self.network_index, first);
-        let password = self.password_file(first, method);
+    pub(super) fn permit_beneath(&self, first: &[Aliases], folder: &[u8], method: &Method) -> bool {
+        let networks = self.networks_of(first);
         let mut network_rules = self.networks.iter().enumerate();
         network_rules
             .all(|(at, rule)| !rule.path.may_match_beneath(folder) || networks.contains(&at))
             && self.passwords.iter().all(|rule| match &rule.requirement {
                 AuthRequirement::Password(file) => {
-                    !rule.path.may_match_beneath(folder) || password == Some(file)
+                    !rule.path.may_match_beneath(folder) || self.require(first, file, method)
                 }
                 AuthRequirement::Public => true,
             })
+    }
+
+    /// Returns the positions of the rules about networks that match one of the files.
+    fn networks_of(&self, files: &[Aliases]) -> BTreeSet<usize> {
+        let each = files
+            .iter()
+            .map(|paths| matching(&self.network_index, paths));
+        each.flatten().collect()
+    }
+
+    /// True if one of the files requires a password of `file`.
+    fn require(&self, files: &[Aliases], file: &Path, method: &Method) -> bool {
+        let mut required = files.iter().map(|paths| self.password_file(paths, method));
+        required.any(|other| other == Some(file))
     }
 }
 

@@ -251,6 +251,15 @@ impl Rules {
             || self.rewrites.matches(path)
     }
 
+    /// True if rules answer at each path of the file `name`, so that it cannot be requested.
+    pub(super) fn shadows_file(&self, name: &[u8]) -> bool {
+        let has_rules = !(self.routes.is_empty()
+            && self.redirects.is_empty()
+            && self.rewrites.rules.is_empty());
+        let paths = || self.aliases([b"/", name].concat());
+        has_rules && paths().iter().all(|path| self.shadows(path))
+    }
+
     /// Adds the site's fields to those of a response to a request for `path`. `name` is the name of
     /// the file that is served there, if one is: rules apply to its path, too.
     pub(super) fn add_fields(

@@ -51,9 +51,8 @@ impl SiteFiles {
     pub(super) fn archive_query(&self, request: &Request<'_>) -> ArchiveQuery {
         let path = request.path_bytes();
         let rules = &self.tree.rules;
-        let is_folder = path.ends_with(b"/")
-            && rules.scope == ServeScope::Tree
-            && !rules.routes.contains_key(path);
+        let is_folder =
+            path.ends_with(b"/") && rules.scope == ServeScope::Tree && !rules.shadows(path);
         if is_folder {
             ArchiveQuery::parse(request.query_str())
         } else {

@@ -75,8 +75,8 @@ impl FolderWalk {
     }
 
     /// Returns the next entry, a folder before its own entries, or `None` at the end. An entry that was
-    /// removed meanwhile is left out, and so is one that the process may not read, and one with rules about
-    /// access that are not about the folder that is requested.
+    /// removed meanwhile is left out, and so is one that the process may not read, one with rules about
+    /// access that are not about the folder that is requested, and a file that other rules hide.
     pub(super) fn next(&mut self) -> Result<Option<WalkedEntry>, WalkError> {
         while let Some(folder) = self.open.last_mut() {
             let position = folder.sorted.get(folder.next);
@@ -100,6 +100,7 @@ impl FolderWalk {
             }
             match entry.kind {
                 EntryKind::Other => continue,
+                EntryKind::File if rules.shadows_file(&walked.name) => continue,
                 EntryKind::File => return Ok(Some(walked)),
                 EntryKind::Directory => {}
             }

@@ -5,7 +5,7 @@ use ::http::{Method, StatusCode};
 use crate::files::explained_error::ExplainedError;
 use crate::files::rules::Rules;
 use crate::files::upload::origin::check_origin;
-use crate::files::upload::target::check_name;
+use crate::files::upload::target::{check_name, check_well_known};
 use crate::http::Request;
 use crate::http::host::is_of_host;
 
@@ -25,6 +25,7 @@ impl<'r> Change<'r> {
                 "the root itself cannot be changed",
             ));
         }
+        check_well_known(name)?;
         if rules.shadows(request.path_bytes()) {
             return Err(ExplainedError::conflict("a site rule answers at this path"));
         }

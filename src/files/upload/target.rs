@@ -79,7 +79,21 @@ fn is_folder(name: &[u8]) -> bool {
     name.is_empty() || name.ends_with(b"/")
 }
 
-/// Checks that a file of this name, relative to the root, could be served at its own path.
+/// Rejects `.well-known` and names in it, which speak for the whole host: certificate authorities give a
+/// certificate to those who can write there (RFC 8615 §4.1, RFC 8555 §8.3).
+pub(in crate::files) fn check_well_known(name: &[u8]) -> Result<(), ExplainedError> {
+    const WELL_KNOWN: &[u8] = b".well-known";
+    // A subfolder may be the root of another host.
+    let mut components = name.split(|&byte| byte == b'/');
+    if components.any(|component| component.eq_ignore_ascii_case(WELL_KNOWN)) {
+        let explanation = "what is in .well-known speaks for the whole host";
+        return Err(ExplainedError::forbidden(explanation).with_remedy("change it on the server"));
+    }
+    Ok(())
+}
+
+/// Checks that a file of this name, relative to the root, could be served at its own path, and may be
+/// created.
 pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), ExplainedError> {
     let bad = |explanation| Err(ExplainedError::new(StatusCode::BAD_REQUEST, explanation));
     let last = file_name(name);
@@ -106,6 +120,7 @@ pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), Exp
             "files with this name are not served",
         ));
     }
+    check_well_known(name)?;
     if rules.shadows(&[b"/", name].concat()) {
         return Err(ExplainedError::conflict(
             "a site rule answers at this path and would hide the file",
