@@ -14,8 +14,9 @@ use super::frame::{
 };
 use crate::proto::context::Buffers;
 
-/// What is staged at once, in bytes: four TLS records.
-pub(crate) const PORTION_BYTES: usize = 64 * 1024;
+/// What is staged at once, in bytes: four TLS records, the last of them not full. The kernel takes this
+/// much in one call at the lowest cost, which `net::transport` explains.
+pub(crate) const PORTION_BYTES: usize = 60 * 1024;
 
 /// What is staged at once while several streams have something to send, or the peer is slow: an urgent
 /// response waits for no more than this. Less is of no use: with smaller segments, the receive buffer of
