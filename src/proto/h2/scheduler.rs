@@ -117,6 +117,21 @@ impl Scheduler {
         }
     }
 
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        let (mut streams, mut ready) = (
+            std::mem::take(&mut self.streams),
+            std::mem::take(&mut self.ready),
+        );
+        streams.clear();
+        ready.clear();
+        *self = Self {
+            streams,
+            ready,
+            ..Self::default()
+        };
+    }
+
     /// Removes a stream that is complete or cancelled.
     pub(crate) fn remove(&mut self, id: u32) {
         if let Some(at) = self.position(id) {

@@ -312,14 +312,33 @@ impl Streams {
         self.index(id).map(|index| &mut self.list[index])
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
-        self.list.remove(self.index(id)?)
+    pub(crate) fn remove(&mut self, id: u32) {
+        match self.index(id) {
+            Some(0) => drop(self.list.pop_front()),
+            Some(index) => drop(self.list.remove(index)),
+            None => {}
+        }
     }
 
-    /// Frees the memory, if there are no streams.
-    pub(crate) fn release_memory(&mut self) {
-        if self.list.is_empty() {
-            self.list = VecDeque::new();
+    /// Takes the memory, if there are no streams.
+    pub(crate) fn take_memory(&mut self) -> Self {
+        debug_assert!(self.list.is_empty(), "the memory is in use");
+        Self {
+            list: std::mem::take(self).list,
+            held_head_bytes: 0,
+        }
+    }
+
+    /// For how many streams there is memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.list.capacity()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self {
+            list: VecDeque::with_capacity(count),
+            held_head_bytes: 0,
         }
     }
 

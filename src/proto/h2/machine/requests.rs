@@ -215,6 +215,7 @@ impl Machine {
     ) -> Option<Action> {
         let Opened { head, info } = opened;
         let priority = self.signalled_priority(id, head.as_ref().ok());
+        cx.http2_memory.lend(&mut self.streams, &mut self.scheduler);
         let is_head = head.is_ok() && cx.head.method == Method::HEAD;
         self.streams.push(Stream {
             id,
