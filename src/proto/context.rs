@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::h2::spare_memory::SpareMemory;
 use super::http2_stats::Http2Stats;
 use super::request_head::RequestHead;
 use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
@@ -36,6 +37,7 @@ pub(crate) struct Context {
     pub(crate) recording: RecordMode,
     pub(crate) drain_state: DrainState,
     pub(crate) buffers: Buffers,
+    pub(crate) http2_memory: SpareMemory,
     /// The `timeout` parameter of Keep-Alive fields.
     pub(crate) keep_alive_seconds: u64,
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
@@ -116,6 +118,7 @@ impl Context {
             recording,
             drain_state: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
+            http2_memory: SpareMemory::default(),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
             line_ends: Vec::new(),

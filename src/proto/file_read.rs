@@ -8,21 +8,19 @@ use crate::body::FileRange;
 pub(crate) struct FileRead<'a> {
     /// What is left of the range, from its first byte on.
     pub(crate) range: &'a FileRange,
-    /// The maximum number of bytes to read, at least one and no more than the range has.
-    pub(crate) len: usize,
     /// These bytes were read into the page cache just before, because they were not resident.
     pub(crate) is_resident: bool,
     /// Whether a part of the range has been read before, so that time has passed since the file was
     /// opened.
     pub(crate) progress: FileProgress,
-    /// The bytes are appended to this.
-    pub(crate) buffer: &'a mut Vec<u8>,
+    /// The bytes are read into this, which has room for at least one and for no more than the range has.
+    pub(crate) buffer: &'a mut [u8],
 }
 
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileBytes {
-    /// This many bytes, at least one, were appended.
+    /// This many bytes, at least one, were read.
     Read(usize),
     /// The bytes are not in the page cache.
     NotResident,

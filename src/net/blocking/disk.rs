@@ -158,18 +158,13 @@ pub(crate) fn read_page_cache(read: &mut FileRead<'_>, now: Instant) -> FileByte
     } else {
         ReadWriteFlags::NOWAIT
     };
-    let start = read.buffer.len();
-    read.buffer.resize(start + read.len, 0);
     let result = {
-        let mut buffers = [IoSliceMut::new(&mut read.buffer[start..])];
+        let mut buffers = [IoSliceMut::new(read.buffer)];
         retry_on_intr(|| preadv2(&range.file, &mut buffers, range.offset, flags))
     };
-    let count = result.unwrap_or(0);
-    let is_ended = result == Ok(0) || read.is_rewritten_after(count);
-    read.buffer
-        .truncate(if is_ended { start } else { start + count });
     match result {
-        Ok(_) if is_ended => FileBytes::Ended,
+        Ok(0) => FileBytes::Ended,
+        Ok(count) if read.is_rewritten_after(count) => FileBytes::Ended,
         Ok(count) => FileBytes::Read(count),
         // Some file systems do not support the flag; the threads find out.
         Err(Errno::AGAIN | Errno::OPNOTSUPP) if !never_waits => {

@@ -35,7 +35,7 @@ pub(crate) struct TlsStream {
     socket: Socket,
     session: ServerConnection,
     output: Output,
-    /// Plaintext bytes encrypted since the last complete flush.
+    /// Bytes that are encrypted and not written to the socket; no more than they were as plaintext.
     unflushed: u32,
     /// `MoreToCome` while encrypted bytes wait for more, to be written together.
     more: More,
@@ -265,7 +265,8 @@ impl Transport for TlsStream {
 
     fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
-            self.session.write_tls(&mut self.socket)?;
+            let count = self.session.write_tls(&mut self.socket)?;
+            self.unflushed = self.unflushed.saturating_sub(count as u32);
         }
         self.unflushed = 0;
         if self.output == Output::Closing {

@@ -17,6 +17,6 @@ pub(crate) use data::DataPayload;
 pub(crate) use header::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind, MAX_FRAME_BYTES};
 pub(crate) use parse::Frame;
 pub(crate) use write::{
-    write_goaway, write_header, write_headers, write_ping, write_ping_ack, write_rst_stream,
-    write_settings, write_settings_ack, write_window_update,
+    write_goaway, write_headers, write_ping, write_ping_ack, write_rst_stream, write_settings,
+    write_settings_ack, write_window_update,
 };

@@ -178,13 +178,13 @@ fn check_value(value: &[u8]) -> Result<(), HeadError> {
 
 /// `scheme` of RFC 3986 §3.1, and of those the ones that a server can be the origin of.
 fn check_scheme(scheme: &[u8]) -> Result<(), HeadError> {
+    if scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https") {
+        return Ok(());
+    }
     let is_scheme_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     let begins_with_letter = scheme.first().is_some_and(u8::is_ascii_alphabetic);
     if !begins_with_letter || !scheme.iter().all(is_scheme_char) {
         return Err(HeadError::Malformed("malformed scheme"));
-    }
-    if scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https") {
-        return Ok(());
     }
     Err(Rejection::bad_request("unsupported scheme").into())
 }

@@ -59,6 +59,7 @@ mod request_body;
 mod response_head;
 pub(crate) mod scheduler;
 pub(crate) mod settings;
+pub(crate) mod spare_memory;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 
 use super::error_code::ErrorCode;
 use super::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, write_goaway, write_header, write_headers,
-    write_ping, write_ping_ack, write_rst_stream, write_settings_ack, write_window_update,
+    FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, write_goaway, write_headers, write_ping,
+    write_ping_ack, write_rst_stream, write_settings_ack, write_window_update,
 };
 use crate::proto::context::Buffers;
 
-/// What is staged at once, in bytes: four TLS records.
-pub(crate) const PORTION_BYTES: usize = 64 * 1024;
+/// What is staged at once, in bytes: four TLS records, the last of them not full. The kernel takes this
+/// much in one call at the lowest cost, which `net::transport` explains.
+pub(crate) const PORTION_BYTES: usize = 60 * 1024;
 
 /// What is staged at once while several streams have something to send, or the peer is slow: an urgent
 /// response waits for no more than this. Less is of no use: with smaller segments, the receive buffer of
@@ -25,23 +26,30 @@ pub(crate) const SMALL_PORTION_BYTES: usize = 32 * 1024;
 /// The payload of a TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
 
+/// As many frames, with the heads of responses, as small responses in a portion have.
+const USUAL_FRAMES: usize = 64;
+
 /// A frame that is shorter only because it would end at a record is joined with the next record.
 const MIN_FRAME_BYTES: usize = 1024;
 
 /// Frames of a connection, oldest first. It owns a buffer only while it holds bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
+    /// What is staged, up to `end`. The rest is initialised memory, so that bytes of files are read into it
+    /// without being cleared before.
     buffer: Vec<u8>,
-    /// How many bytes of `buffer` the transport has taken.
+    /// How many bytes of `buffer` are staged.
+    end: usize,
+    /// How many of them the transport has taken.
     sent: usize,
     /// How many bytes the transport has taken in all.
     position: u64,
     /// What is staged and not taken to its end.
     staged: VecDeque<Staged>,
     /// How many bytes of control frames and heads are not taken.
-    control_bytes: usize,
+    control_bytes: u32,
     /// How many DATA frames are not taken.
-    data_frames: usize,
+    data_frames: u32,
     /// The frame of a file's bytes that are being read.
     open_frame: Option<OpenFrame>,
 }
@@ -51,9 +59,9 @@ pub(crate) struct Output {
 #[derive(Clone, Copy, Debug)]
 struct OpenFrame {
     /// Where the head begins in the buffer.
-    head_at: usize,
+    head_at: u32,
     /// Where the header of the DATA frame is.
-    data_at: usize,
+    data_at: u32,
 }
 
 /// A frame that is staged, or several control frames.
@@ -89,18 +97,18 @@ impl Staged {
 
 impl Output {
     pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.end == 0
     }
 
     /// The bytes that are to be sent.
     pub(crate) fn bytes(&self) -> &[u8] {
         debug_assert!(self.open_frame.is_none(), "a frame without its payload");
-        &self.buffer[self.sent..]
+        &self.buffer[self.sent..self.end]
     }
 
     /// How many bytes of control frames and heads the transport has not taken.
     pub(crate) fn control_bytes(&self) -> usize {
-        self.control_bytes
+        self.control_bytes as usize
     }
 
     /// True if the transport has not taken all DATA that is staged.
@@ -111,7 +119,7 @@ impl Output {
     /// How many bytes of DATA fit in the next frame of a portion of this size, and not beyond.
     /// `before` are bytes that are staged before it.
     pub(crate) fn max_data(&self, portion: usize, before: usize) -> usize {
-        let staged = self.buffer.len() - self.sent + before;
+        let staged = self.end - self.sent + before;
         let to_record_end = RECORD_BYTES - staged % RECORD_BYTES;
         let frame = if to_record_end < MIN_FRAME_BYTES {
             to_record_end + RECORD_BYTES
@@ -125,7 +133,7 @@ impl Output {
     /// Stages a control frame, which `write` appends.
     fn control(&mut self, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) {
         let len = self.append(buffers, write);
-        self.push_control(len, self.end());
+        self.push_control(len, self.end_position());
     }
 
     /// Takes note of control frames that end at a position.
@@ -147,12 +155,32 @@ impl Output {
 
     /// Appends what is no DATA, and returns its length.
     fn append(&mut self, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
-        let buffer = self.buffer_mut(buffers);
-        let before = buffer.len();
-        write(buffer);
-        let len = buffer.len() - before;
+        let before = self.end;
+        self.write(buffers, write);
+        let len = (self.end - before) as u32;
         self.control_bytes += len;
-        len as u32
+        len
+    }
+
+    /// Appends with a function that needs a vector.
+    fn write(&mut self, buffers: &mut Buffers, write: impl FnOnce(&mut Vec<u8>)) {
+        self.provide_buffer(buffers);
+        self.buffer.truncate(self.end);
+        write(&mut self.buffer);
+        self.end = self.buffer.len();
+    }
+
+    /// Appends bytes to the buffer, which there must be.
+    fn extend(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        match self.buffer.get_mut(self.end..end) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => {
+                self.buffer.truncate(self.end);
+                self.buffer.extend_from_slice(bytes);
+            }
+        }
+        self.end = end;
     }
 
     pub(crate) fn settings(&mut self, buffers: &mut Buffers, max_streams: u32, max_head: u32) {
@@ -223,58 +251,67 @@ impl Output {
         bytes: &[u8],
         ends_stream: bool,
     ) {
-        let buffer = self.buffer_mut(buffers);
-        write_header(buffer, FrameHeader::data(stream, bytes.len(), ends_stream));
-        buffer.extend_from_slice(bytes);
+        self.provide_buffer(buffers);
+        self.extend(&FrameHeader::data(stream, bytes.len(), ends_stream).to_bytes());
+        self.extend(bytes);
         self.push_data(stream, bytes.len(), ends_stream);
     }
 
-    /// Opens a DATA frame, whose bytes are then appended to the buffer, after the field block of the
-    /// response if that is not staged yet.
+    /// Opens a DATA frame, whose bytes are then [read](Self::room), after the field block of the response
+    /// if that is not staged yet.
     pub(crate) fn open_data(&mut self, buffers: &mut Buffers, stream: u32, block: Option<&[u8]>) {
-        let buffer = self.buffer_mut(buffers);
-        let head_at = buffer.len();
+        self.provide_buffer(buffers);
+        let head_at = self.end as u32;
         if let Some(block) = block {
-            write_headers(buffer, stream, block, false);
+            self.write(buffers, |out| write_headers(out, stream, block, false));
         }
-        let data_at = buffer.len();
-        buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        let data_at = self.end as u32;
+        self.extend(&[0; FRAME_HEADER_BYTES]);
         self.open_frame = Some(OpenFrame { head_at, data_at });
     }
 
-    /// The buffer to which the bytes of the open frame are appended.
-    pub(crate) fn open_buffer(&mut self) -> &mut Vec<u8> {
+    /// The memory for the first `len` bytes of the open frame.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
         debug_assert!(self.open_frame.is_some(), "no open frame");
-        &mut self.buffer
+        let end = self.end + len;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        &mut self.buffer[self.end..end]
     }
 
-    /// Closes the open frame with the `len` bytes that were appended. Without bytes nothing is staged.
+    /// Closes the open frame, of which `len` bytes were read. Without bytes nothing is staged.
     pub(crate) fn close_data(&mut self, stream: u32, len: usize, ends_stream: bool) {
         let Some(OpenFrame { head_at, data_at }) = self.open_frame.take() else {
             return;
         };
-        let at = data_at;
-        debug_assert!(at + FRAME_HEADER_BYTES + len <= self.buffer.len());
         if len == 0 {
-            self.buffer.truncate(head_at);
+            self.end = head_at as usize;
             self.clear_if_taken();
             return;
         }
+        let at = data_at as usize;
         if head_at < data_at {
             let head = data_at - head_at;
             self.control_bytes += head;
-            let end = self.position + (data_at - self.sent) as u64;
-            self.push_control(head as u32, end);
+            let end = self.position + (at - self.sent) as u64;
+            self.push_control(head, end);
         }
-        self.buffer.truncate(at + FRAME_HEADER_BYTES + len);
+        debug_assert_eq!(
+            self.end,
+            at + FRAME_HEADER_BYTES,
+            "bytes after an open frame"
+        );
         let header = FrameHeader::data(stream, len, ends_stream).to_bytes();
-        self.buffer[at..at + FRAME_HEADER_BYTES].copy_from_slice(&header);
+        self.buffer[at..self.end].copy_from_slice(&header);
+        self.end += len;
+        debug_assert!(self.end <= self.buffer.len());
         self.push_data(stream, len, ends_stream);
     }
 
     /// The transport has taken `count` bytes. What it has taken to the end is reported to `taken`.
     pub(crate) fn on_written(&mut self, count: usize, mut taken: impl FnMut(Staged)) {
-        self.sent += count.min(self.buffer.len() - self.sent);
+        self.sent += count.min(self.end - self.sent);
         self.position += count as u64;
         while let Some(staged) = self.staged.front().copied() {
             if staged.end > self.position {
@@ -282,9 +319,9 @@ impl Output {
             }
             self.staged.pop_front();
             match staged.kind {
-                StagedKind::Control => self.control_bytes -= staged.len as usize,
+                StagedKind::Control => self.control_bytes -= staged.len,
                 StagedKind::LastHead => {
-                    self.control_bytes -= staged.len as usize;
+                    self.control_bytes -= staged.len;
                     taken(staged);
                 }
                 StagedKind::Data => {
@@ -296,7 +333,8 @@ impl Output {
         self.clear_if_taken();
         // What is staged meanwhile must not make the buffer grow.
         if self.sent >= PORTION_BYTES {
-            self.buffer.drain(..self.sent);
+            self.buffer.copy_within(self.sent..self.end, 0);
+            self.end -= self.sent;
             self.sent = 0;
         }
     }
@@ -323,7 +361,7 @@ impl Output {
 
     /// Returns the buffer to the pool if it is empty.
     pub(crate) fn release_buffer(&mut self, buffers: &mut Buffers) {
-        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
+        if self.is_empty() && self.buffer.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.buffer));
             self.staged = VecDeque::new();
         }
@@ -336,7 +374,7 @@ impl Output {
 
     fn push(&mut self, kind: StagedKind, stream: u32, len: u32, ends_stream: bool) {
         self.staged.push_back(Staged {
-            end: self.end(),
+            end: self.end_position(),
             kind,
             stream,
             len,
@@ -345,22 +383,22 @@ impl Output {
     }
 
     /// The position after the last staged byte.
-    fn end(&self) -> u64 {
-        self.position + (self.buffer.len() - self.sent) as u64
+    fn end_position(&self) -> u64 {
+        self.position + (self.end - self.sent) as u64
     }
 
     fn clear_if_taken(&mut self) {
-        if self.sent == self.buffer.len() {
-            self.buffer.clear();
+        if self.sent == self.end {
+            self.end = 0;
             self.sent = 0;
         }
     }
 
-    fn buffer_mut(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+    fn provide_buffer(&mut self, buffers: &mut Buffers) {
         if self.buffer.capacity() == 0 {
             self.buffer = buffers.take();
+            self.staged.reserve(USUAL_FRAMES);
         }
-        &mut self.buffer
     }
 }
 
@@ -382,7 +420,7 @@ mod tests {
             output.data(&mut buffers, 1, &vec![b'x'; max], false);
             ends.push(output.bytes().len());
         }
-        assert_eq!(ends, [16_384, 32_768, 49_152, 65_536]);
+        assert_eq!(ends, [16_384, 32_768, 49_152, PORTION_BYTES]);
     }
 
     #[test]
@@ -429,12 +467,12 @@ mod tests {
             assert_eq!(output.control_bytes(), 0);
         }
         output.open_data(&mut buffers, 1, None);
-        output.open_buffer().extend_from_slice(b"abcdef");
+        output.room(6).copy_from_slice(b"abcdef");
         output.close_data(1, 4, true);
         assert_eq!(output.bytes(), b"\0\0\x04\0\x01\0\0\0\x01abcd");
         // With the head of the response.
         output.open_data(&mut buffers, 3, Some(b"block"));
-        output.open_buffer().extend_from_slice(b"xy");
+        output.room(2).copy_from_slice(b"xy");
         output.close_data(3, 2, true);
         assert_eq!(output.control_bytes(), 14);
         let mut reported = Vec::new();

@@ -102,7 +102,6 @@ impl Scheduler {
     /// Adds a stream with `left` bytes to send, or an unknown number. It is blocked.
     pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
         self.remove(id);
-        let at = self.streams.partition_point(|other| other.id < id);
         let stream = ScheduledStream {
             id,
             priority: bounded(priority),
@@ -110,14 +109,38 @@ impl Scheduler {
             served: 0,
             is_ready: false,
         };
-        self.streams.insert(at, stream);
+        if self.streams.back().is_none_or(|last| last.id < id) {
+            self.streams.push_back(stream);
+        } else {
+            let at = self.streams.partition_point(|other| other.id < id);
+            self.streams.insert(at, stream);
+        }
+    }
+
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        let (mut streams, mut ready) = (
+            std::mem::take(&mut self.streams),
+            std::mem::take(&mut self.ready),
+        );
+        streams.clear();
+        ready.clear();
+        *self = Self {
+            streams,
+            ready,
+            ..Self::default()
+        };
     }
 
     /// Removes a stream that is complete or cancelled.
     pub(crate) fn remove(&mut self, id: u32) {
         if let Some(at) = self.position(id) {
             self.update_at(at, |stream| stream.is_ready = false);
-            self.streams.remove(at);
+            if at == 0 {
+                self.streams.pop_front();
+            } else {
+                self.streams.remove(at);
+            }
         }
     }
 
@@ -221,11 +244,14 @@ impl Scheduler {
 
     /// Where a stream is among the streams.
     fn position(&self, id: u32) -> Option<usize> {
-        let (first, last) = (self.streams.front()?.id, self.streams.back()?.id);
-        match id {
-            _ if id == first => Some(0),
-            _ if id == last => Some(self.streams.len() - 1),
-            _ if id < first || id > last => None,
+        let first = self.streams.front()?.id;
+        if id > self.streams.back()?.id {
+            return None;
+        }
+        // Clients number their streams without gaps, and nearly all have a response.
+        let expected = (id.checked_sub(first)? / 2) as usize;
+        match self.streams.get(expected) {
+            Some(stream) if stream.id == id => Some(expected),
             _ => {
                 let found = self.streams.binary_search_by_key(&id, |stream| stream.id);
                 found.ok()
@@ -246,10 +272,8 @@ impl Scheduler {
         change(&mut after);
         let (from, to) = (before.turn(), after.turn());
         if before.is_ready != after.is_ready || from != to {
-            if before.is_ready
-                && let Ok(place) = self.ready.binary_search(&from)
-            {
-                self.ready.remove(place);
+            if before.is_ready {
+                self.dequeue(from);
             }
             if after.is_ready {
                 let is_new =
@@ -258,6 +282,15 @@ impl Scheduler {
             }
         }
         self.streams[at] = after;
+    }
+
+    /// Removes a turn from the queue. Nearly always it is the first.
+    fn dequeue(&mut self, turn: Turn) {
+        if self.ready.front() == Some(&turn) {
+            self.ready.pop_front();
+        } else if let Ok(place) = self.ready.binary_search(&turn) {
+            self.ready.remove(place);
+        }
     }
 
     /// Adds a stream to the queue. One that was not in the rotation enters it where it is now.
@@ -276,8 +309,12 @@ impl Scheduler {
             _ => {}
         }
         let turn = stream.turn();
-        let place = self.ready.partition_point(|other| *other < turn);
-        self.ready.insert(place, turn);
+        if self.ready.back().is_none_or(|last| *last < turn) {
+            self.ready.push_back(turn);
+        } else {
+            let place = self.ready.partition_point(|other| *other < turn);
+            self.ready.insert(place, turn);
+        }
     }
 
     /// The first turn of the urgency after the one that the floor was used for last, below `top`.
@@ -320,11 +357,17 @@ impl Scheduler {
 
     /// The first turn of this class and urgency, or of those after them.
     fn first_from(&self, urgency: u8, class: Class) -> Option<Turn> {
-        let start = (urgency, class);
-        let is_before = |turn: &Turn| (turn.urgency, turn.class) < start;
-        self.ready
-            .get(self.ready.partition_point(is_before))
-            .copied()
+        let is_before = |turn: &Turn| (turn.urgency, turn.class) < (urgency, class);
+        let first = self.ready.front()?;
+        if !is_before(first) {
+            return Some(*first);
+        }
+        // Nearly always all are of one kind.
+        if is_before(self.ready.back()?) {
+            return None;
+        }
+        let place = self.ready.partition_point(is_before);
+        self.ready.get(place).copied()
     }
 }
 

@@ -259,6 +259,9 @@ pub(crate) fn is_bulk(sender: &BodySender) -> bool {
 pub(crate) struct Streams {
     /// A ring, because the oldest streams nearly always end first.
     list: VecDeque<Stream>,
+    /// No fewer bytes of heads than are held: what is not held any more is subtracted only when a limit
+    /// seems to be exceeded.
+    held_head_bytes: u32,
 }
 
 impl Streams {
@@ -281,7 +284,26 @@ impl Streams {
     /// Adds a stream; its identifier is larger than all before it.
     pub(crate) fn push(&mut self, stream: Stream) {
         debug_assert!(self.list.back().is_none_or(|last| last.id < stream.id));
+        self.add_head_bytes(stream.held_head_bytes());
         self.list.push_back(stream);
+    }
+
+    /// A stream holds so many more bytes of its heads than when it was added.
+    pub(crate) fn add_head_bytes(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.held_head_bytes = self.held_head_bytes.saturating_add(bytes);
+    }
+
+    /// True if more than so many bytes of heads are held.
+    pub(crate) fn hold_heads_beyond(&mut self, max: usize) -> bool {
+        let held = || -> usize { self.list.iter().map(Stream::held_head_bytes).sum() };
+        debug_assert!(self.held_head_bytes as usize >= held(), "bytes are missing");
+        if self.held_head_bytes as usize > max {
+            let held = held();
+            self.held_head_bytes = 0;
+            self.add_head_bytes(held);
+        }
+        self.held_head_bytes as usize > max
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&Stream> {
@@ -292,14 +314,33 @@ impl Streams {
         self.index(id).map(|index| &mut self.list[index])
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
-        self.list.remove(self.index(id)?)
+    pub(crate) fn remove(&mut self, id: u32) {
+        match self.index(id) {
+            Some(0) => drop(self.list.pop_front()),
+            Some(index) => drop(self.list.remove(index)),
+            None => {}
+        }
     }
 
-    /// Frees the memory, if there are no streams.
-    pub(crate) fn release_memory(&mut self) {
-        if self.list.is_empty() {
-            self.list = VecDeque::new();
+    /// Takes the memory, if there are no streams.
+    pub(crate) fn take_memory(&mut self) -> Self {
+        debug_assert!(self.list.is_empty(), "the memory is in use");
+        Self {
+            list: std::mem::take(self).list,
+            held_head_bytes: 0,
+        }
+    }
+
+    /// For how many streams there is memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.list.capacity()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self {
+            list: VecDeque::with_capacity(count),
+            held_head_bytes: 0,
         }
     }
 

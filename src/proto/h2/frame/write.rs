@@ -12,7 +12,7 @@ fn write_frame(out: &mut Vec<u8>, kind: FrameKind, flags: u8, stream: u32, paylo
     out.extend_from_slice(payload);
 }
 
-pub(crate) fn write_header(out: &mut Vec<u8>, header: FrameHeader) {
+fn write_header(out: &mut Vec<u8>, header: FrameHeader) {
     out.extend_from_slice(&header.to_bytes());
 }
 

@@ -1,6 +1,6 @@
 //! The decoder of field blocks (RFC 7541 §3 and §6).
 
-use super::dynamic_table::{DynamicTable, ENTRY_OVERHEAD_BYTES, MAX_TABLE_BYTES, Text};
+use super::dynamic_table::{DynamicTable, ENTRY_OVERHEAD_BYTES, MAX_TABLE_BYTES, TableField};
 use super::{CompressionError, huffman, integer, static_table};
 use crate::http::FieldSpan;
 
@@ -97,13 +97,11 @@ impl Decoder {
 
     /// Decodes an indexed field (RFC 7541 §6.1).
     fn indexed(&self, input: &mut &[u8], output: &mut Output<'_>) -> Result<(), CompressionError> {
-        let (name, value) = self.entry(integer::decode(input, 7)?)?;
-        if output.admit(name.len() + value.len()) {
-            let bytes = &mut output.fields.bytes;
-            let start = bytes.len();
-            name.append_to(usize::MAX, bytes);
-            value.append_to(usize::MAX, bytes);
-            output.push_span(start, name.len());
+        let field = self.entry(integer::decode(input, 7)?)?;
+        if output.admit(field.len()) {
+            let start = output.fields.bytes.len();
+            field.append_to(&mut output.fields.bytes);
+            output.push_span(start, field.name_len);
         }
         Ok(())
     }
@@ -126,9 +124,9 @@ impl Decoder {
         let name_len = match integer::decode(input, kind.prefix_bits())? {
             0 => decode_string(input, room, bytes)?,
             index => {
-                let (name, _) = self.entry(index)?;
-                name.append_to(room, bytes);
-                name.len()
+                let field = self.entry(index)?;
+                field.append_name_to(room, bytes);
+                field.name_len
             }
         };
         let len = name_len + decode_string(input, room.saturating_sub(name_len), bytes)?;
@@ -147,12 +145,12 @@ impl Decoder {
     }
 
     /// Returns the entry of an index into both tables (RFC 7541 §2.3.3).
-    fn entry(&self, index: usize) -> Result<(Text<'_>, Text<'_>), CompressionError> {
-        let entry = match index.checked_sub(static_table::LEN + 1) {
+    fn entry(&self, index: usize) -> Result<TableField<'_>, CompressionError> {
+        let field = match index.checked_sub(static_table::LEN + 1) {
             Some(newer) => self.table.get(newer),
-            None => static_table::get(index).map(|(name, value)| (name.into(), value.into())),
+            None => static_table::get(index).map(|(name, value)| TableField::new(name, value)),
         };
-        entry.ok_or(CompressionError)
+        field.ok_or(CompressionError)
     }
 }
 

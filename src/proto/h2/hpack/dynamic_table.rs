@@ -37,26 +37,39 @@ impl Entry {
     }
 }
 
-/// A name or a value in a table: the two parts of it, as it may lie across the end of the ring.
+/// A field in a table: its name and then its value, in two parts wherever they are split.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Text<'a>(&'a [u8], &'a [u8]);
-
-impl<'a> From<&'a str> for Text<'a> {
-    fn from(text: &'a str) -> Self {
-        Self(text.as_bytes(), &[])
-    }
+pub(super) struct TableField<'a> {
+    parts: (&'a [u8], &'a [u8]),
+    pub(super) name_len: usize,
 }
 
-impl Text<'_> {
-    pub(super) fn len(self) -> usize {
-        self.0.len() + self.1.len()
+impl<'a> TableField<'a> {
+    pub(super) fn new(name: &'a str, value: &'a str) -> Self {
+        Self {
+            parts: (name.as_bytes(), value.as_bytes()),
+            name_len: name.len(),
+        }
     }
 
-    /// Appends the first `room` bytes.
-    pub(super) fn append_to(self, room: usize, out: &mut Vec<u8>) {
-        let first_len = self.0.len().min(room);
-        out.extend_from_slice(&self.0[..first_len]);
-        out.extend_from_slice(&self.1[..self.1.len().min(room - first_len)]);
+    /// The length of the name and the value.
+    pub(super) fn len(self) -> usize {
+        self.parts.0.len() + self.parts.1.len()
+    }
+
+    /// Appends the name and the value.
+    pub(super) fn append_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.parts.0);
+        out.extend_from_slice(self.parts.1);
+    }
+
+    /// Appends the first `room` bytes of the name.
+    pub(super) fn append_name_to(self, room: usize, out: &mut Vec<u8>) {
+        let (first, second) = self.parts;
+        let len = self.name_len.min(room);
+        let first_len = first.len().min(len);
+        out.extend_from_slice(&first[..first_len]);
+        out.extend_from_slice(&second[..len - first_len]);
     }
 }
 
@@ -73,24 +86,22 @@ impl DynamicTable {
         }
     }
 
-    /// Returns the name and value of the entry that was inserted after `newer` others were not.
-    pub(super) fn get(&self, newer: usize) -> Option<(Text<'_>, Text<'_>)> {
+    /// Returns the field after which `newer` others were inserted.
+    pub(super) fn get(&self, newer: usize) -> Option<TableField<'_>> {
         let position = self.entries.len().checked_sub(newer.checked_add(1)?)?;
         let entry = self.entries.get(position)?;
         let oldest = self.entries.front()?;
         let start = entry.start.wrapping_sub(oldest.start) as usize;
-        let middle = start + usize::from(entry.name_len);
         let end = start + entry.len();
-        Some((self.text(start, middle), self.text(middle, end)))
-    }
-
-    fn text(&self, start: usize, end: usize) -> Text<'_> {
         let (first, second) = self.bytes.as_slices();
         let split = first.len();
-        Text(
-            &first[start.min(split)..end.min(split)],
-            &second[start.saturating_sub(split)..end.saturating_sub(split)],
-        )
+        Some(TableField {
+            parts: (
+                &first[start.min(split)..end.min(split)],
+                &second[start.saturating_sub(split)..end.saturating_sub(split)],
+            ),
+            name_len: usize::from(entry.name_len),
+        })
     }
 
     /// Adds a field and evicts the oldest ones until it fits. A field that is larger than the table
@@ -156,9 +167,14 @@ impl DynamicTable {
 impl DynamicTable {
     /// All fields, the newest first, and the size of the table.
     pub(super) fn contents(&self) -> Contents {
-        let to_vec = |text: Text<'_>| [text.0, text.1].concat();
-        let fields = (0..).map_while(|newer| self.get(newer));
-        let fields = fields.map(|(name, value)| (to_vec(name), to_vec(value)));
+        let fields = (0..).map_while(|newer| self.get(newer)).map(|field| {
+            let (mut name, mut all) = (Vec::new(), Vec::new());
+            field.append_name_to(usize::MAX, &mut name);
+            field.append_to(&mut all);
+            assert_eq!((all.len(), name.len()), (field.len(), field.name_len));
+            let value = all.split_off(name.len());
+            (name, value)
+        });
         (fields.collect(), self.size())
     }
 }

@@ -368,8 +368,8 @@ impl Machine {
         self.inbox.release_buffer(&mut cx.buffers);
         self.output.release_buffer(&mut cx.buffers);
         if self.streams.is_empty() {
-            self.streams.release_memory();
-            self.scheduler = Scheduler::default();
+            let (streams, scheduler) = (&mut self.streams, &mut self.scheduler);
+            cx.http2_memory.give_back(streams, scheduler);
             self.held_bodies = HeldBodies::default();
             self.queues = Queues {
                 ended: std::mem::take(&mut self.queues.ended),

@@ -200,7 +200,9 @@ impl Machine {
     /// Passes received bodies on, and lets the peer send more where there is room.
     pub(super) fn update_bodies(&mut self, cx: &mut Context) {
         let is_streamed = |stream: &Stream| matches!(stream.state, StreamState::Streaming(..));
-        if !self.queues.are_bodies_due && !self.streams.iter().any(is_streamed) {
+        // A handler that reads a body is a job.
+        let may_be_read = self.jobs > 0 && self.streams.iter().any(is_streamed);
+        if !self.queues.are_bodies_due && !may_be_read {
             return;
         }
         self.queues.are_bodies_due = false;

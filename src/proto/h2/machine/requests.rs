@@ -137,10 +137,9 @@ impl Machine {
     }
 
     /// True if no further stream can be served at the moment.
-    fn is_full(&self) -> bool {
-        let held_head_bytes =
-            || -> usize { self.streams.iter().map(Stream::held_head_bytes).sum() };
-        self.streams.len() >= self.max_streams as usize || held_head_bytes() > MAX_HELD_HEAD_BYTES
+    fn is_full(&mut self) -> bool {
+        self.streams.len() >= self.max_streams as usize
+            || self.streams.hold_heads_beyond(MAX_HELD_HEAD_BYTES)
     }
 
     /// Fields on a stream that the peer has opened before: trailers, which are dropped.
@@ -216,6 +215,7 @@ impl Machine {
     ) -> Option<Action> {
         let Opened { head, info } = opened;
         let priority = self.signalled_priority(id, head.as_ref().ok());
+        cx.http2_memory.lend(&mut self.streams, &mut self.scheduler);
         let is_head = head.is_ok() && cx.head.method == Method::HEAD;
         self.streams.push(Stream {
             id,
@@ -287,6 +287,7 @@ impl Machine {
                 (StreamState::AwaitingAdmission(request), Some(action))
             }
         };
+        self.streams.add_head_bytes(cx.head_bytes.len());
         if let Some(stream) = self.streams.get_mut(id) {
             stream.state = state;
         }

@@ -268,10 +268,9 @@ impl Machine {
         };
         Some(FileRead {
             range: part.range,
-            len: len as usize,
             progress: part.progress,
             is_resident: part.len > 0,
-            buffer: self.output.open_buffer(),
+            buffer: self.output.room(len as usize),
         })
     }
 

@@ -83,6 +83,7 @@ impl Machine {
         // A larger one would leave no room for the first bytes of the file.
         if is_file && block.len() <= MAX_FRAME_BYTES {
             stream.unsent_head = Some(block.as_slice().into());
+            self.streams.add_head_bytes(block.len());
         } else {
             let fields = response_head::complete(&mut self.encoder, &block);
             let ends_stream = sender.is_none();

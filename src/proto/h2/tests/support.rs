@@ -275,13 +275,13 @@ impl Conversation {
 
     fn read_file(&mut self, id: ExchangeId) {
         let read = self.machine.file_read().expect("a read");
-        assert!(read.len > 0 && read.len as u64 <= read.range.len);
+        let len = read.buffer.len();
+        assert!(len > 0 && len as u64 <= read.range.len);
         self.resident_reads += usize::from(read.is_resident);
         let result = self.file_bytes.pop_front();
-        let result = result.unwrap_or(FileBytes::Read(read.len));
+        let result = result.unwrap_or(FileBytes::Read(len));
         if let FileBytes::Read(count) = result {
-            let len = read.buffer.len() + count;
-            read.buffer.resize(len, b'F');
+            read.buffer[..count].fill(b'F');
         }
         self.machine.on_file_bytes(id, result, &mut self.cx);
     }
