@@ -11,13 +11,6 @@ pub(crate) struct FieldSpan {
     pub(crate) value: Range<u32>,
 }
 
-impl FieldSpan {
-    /// Returns the name; `bytes` are those of the head.
-    pub(crate) fn name_of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        slice(bytes, &self.name)
-    }
-}
-
 /// The header fields of a request, in the order in which they were received.
 ///
 /// A field may occur on several lines. Names are compared without case (RFC 9110 §5.1); values are
@@ -71,7 +64,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8], spans: &'a [FieldSpan]) -> Self {
         let mut names = NameFilter::default();
         for span in spans {
-            names.insert(span.name_of(bytes));
+            names.insert(slice(bytes, &span.name));
         }
         Self::with_names(bytes, spans, names)
     }

@@ -43,8 +43,6 @@ pub(crate) struct Context {
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
-    /// The lines of the HTTP/1.1 head that was scanned last, for the machine that is parsing it.
-    pub(crate) line_ends: Vec<u32>,
     /// The bytes that the positions in `head` refer to, if they are in no buffer of the machine: the
     /// decoded fields of an HTTP/2 request.
     pub(crate) head_bytes: Vec<u8>,
@@ -121,7 +119,6 @@ impl Context {
             http2_memory: SpareMemory::default(),
             keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
             head: RequestHead::default(),
-            line_ends: Vec::new(),
             head_bytes: Vec::new(),
         }
     }

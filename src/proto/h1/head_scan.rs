@@ -13,21 +13,15 @@ pub(crate) enum Scan {
     BareLf(usize),
 }
 
-/// Where the lines of a head end: the offsets behind their line feeds.
-pub(crate) type LineEnds = Vec<u32>;
-
 /// Searches for the end of the head from `scanned` on, which is 0 or the offset of an earlier
-/// [`Scan::Incomplete`], and sets `ends` to those of the lines from there on. The head must not begin
-/// with an empty line.
-pub(crate) fn scan_head(bytes: &[u8], scanned: usize, ends: &mut LineEnds) -> Scan {
-    ends.clear();
+/// [`Scan::Incomplete`]. The head must not begin with an empty line.
+pub(crate) fn scan_head(bytes: &[u8], scanned: usize) -> Scan {
     let mut line_start = scanned;
     for offset in memchr::memchr_iter(b'\n', &bytes[scanned..]) {
         let line_feed = scanned + offset;
         if line_feed == line_start || bytes[line_feed - 1] != b'\r' {
             return Scan::BareLf(line_feed + 1);
         }
-        ends.push(line_feed as u32 + 1);
         if line_feed - 1 == line_start {
             return Scan::Complete(line_feed + 1);
         }
@@ -53,7 +47,7 @@ mod tests {
             (b"\n", Scan::BareLf(1)),
         ];
         for (bytes, expected) in table {
-            assert_eq!(scan_head(bytes, 0, &mut Vec::new()), *expected, "{bytes:?}");
+            assert_eq!(scan_head(bytes, 0), *expected, "{bytes:?}");
         }
     }
 
@@ -61,17 +55,12 @@ mod tests {
     fn scan_resumes_at_last_complete_line() {
         let bytes = b"GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
         let mut scanned = 0;
-        let mut ends = LineEnds::new();
         for len in 0..bytes.len() {
-            match scan_head(&bytes[..len], scanned, &mut ends) {
+            match scan_head(&bytes[..len], scanned) {
                 Scan::Incomplete(next) => scanned = next,
                 other => panic!("{len}: {other:?}"),
             }
         }
-        let complete = Scan::Complete(bytes.len());
-        assert_eq!(scan_head(bytes, scanned, &mut ends), complete);
-        assert_eq!(ends, [33]);
-        assert_eq!(scan_head(bytes, 0, &mut ends), complete);
-        assert_eq!(ends, [16, 25, 31, 33]);
+        assert_eq!(scan_head(bytes, scanned), Scan::Complete(bytes.len()));
     }
 }

@@ -273,10 +273,13 @@ impl Machine {
             self.state = ConnectionState::ReadingHead { scanned, started };
             return Some(Action::Switch);
         }
-        let scan = scan_head(bytes, scanned, &mut cx.line_ends);
+        let scan = scan_head(bytes, scanned);
         let rejection = match scan {
-            Scan::Complete(len) => match self.parse_head(len, scanned, cx) {
-                Ok(info) => return self.on_head(info, started, cx),
+            Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
+                Ok(()) => match head::parse(&bytes[..len], &mut cx.head, &cx.limits) {
+                    Ok(info) => return self.on_head(info, started, cx),
+                    Err(rejection) => Some(rejection),
+                },
                 Err(rejection) => Some(rejection),
             },
             Scan::BareLf(at) => {
@@ -304,21 +307,6 @@ impl Machine {
             }
         }
         None
-    }
-
-    /// Parses the first `len` bytes, which are a head whose last lines, from `scanned` on, were scanned.
-    fn parse_head(
-        &self,
-        len: usize,
-        scanned: usize,
-        cx: &mut Context,
-    ) -> Result<HeadInfo, Rejection> {
-        let bytes = self.inbox.bytes();
-        head::validate(bytes, len, &cx.limits)?;
-        if scanned > 0 {
-            scan_head(bytes, 0, &mut cx.line_ends);
-        }
-        head::parse(&bytes[..len], &cx.line_ends, &mut cx.head, &cx.limits)
     }
 
     /// Returns true if the client may speak HTTP/2 without having selected it in a TLS handshake.

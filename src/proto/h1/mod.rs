@@ -70,15 +70,12 @@ mod response_head;
 #[cfg(test)]
 mod tests;
 
-use self::head_scan::{LineEnds, Scan, scan_head};
 use super::request_head::RequestHead;
 use crate::config::Limits;
 
 /// Parses a head; true if it is not rejected. For the benches.
 pub(crate) fn parse_head(bytes: &[u8], head: &mut RequestHead, limits: &Limits) -> bool {
-    let mut ends = LineEnds::new();
-    scan_head(bytes, 0, &mut ends) == Scan::Complete(bytes.len())
-        && head::parse(bytes, &ends, head, limits).is_ok()
+    head::parse(bytes, head, limits).is_ok()
 }
 
 /// Encodes a complete chunked body, for the benches.
