@@ -9,7 +9,7 @@ use ::http::{Method, StatusCode, Version};
 use super::framing::{self, Framing, Persistence};
 use super::head_scan::{Scan, scan_head};
 use crate::config::Limits;
-use crate::http::fields::is_token_char;
+use crate::http::fields::{NameFilter, is_token_char};
 use crate::http::host::is_authority;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection};
@@ -60,12 +60,15 @@ pub(crate) fn parse(
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| Rejection::bad_request("malformed method"))?;
     head.spans.clear();
-    head.spans
-        .extend(parsed.headers.iter().map(|field| FieldSpan {
+    head.names = NameFilter::default();
+    for field in &*parsed.headers {
+        head.names.insert(field.name.as_bytes());
+        head.spans.push(FieldSpan {
             name: span_of(field.name.as_bytes(), bytes),
             value: span_of(field.value, bytes),
-        }));
-    let fields = Fields::new(bytes, &head.spans);
+        });
+    }
+    let fields = Fields::with_names(bytes, &head.spans, head.names);
     let parsed_target = Target::parse(&method, target)?;
     check_host(version, &fields, parsed_target.authority)?;
     let info = HeadInfo {
@@ -73,7 +76,6 @@ pub(crate) fn parse(
         persistence: framing::persistence(version, &fields),
         expect: Expect::of(version, &fields),
     };
-    head.names = fields.names();
     head.len = bytes.len();
     head.target = span_of(target.as_bytes(), bytes);
     head.path = Path::new(parsed_target.path, bytes);
