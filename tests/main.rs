@@ -75,6 +75,7 @@ mod observer;
 mod protocol;
 #[cfg(feature = "cli")]
 mod proxies;
+mod public_types;
 #[cfg(feature = "cli")]
 mod rate_and_bandwidth;
 #[cfg(feature = "cli")]
