@@ -322,11 +322,11 @@ pub(super) mod tests {
             (&fine, ":2: a second line for \"ana\""),
         ] {
             let error = Credentials::parse(&format!("{fine}\n{line}\n"));
-            let error = error.err().expect(line);
+            let error = error.expect_err(line);
             assert!(error.starts_with(expected), "{line}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
-        let empty = Credentials::parse("# comment\n").err().expect("an error");
+        let empty = Credentials::parse("# comment\n").expect_err("an error");
         assert!(empty.contains("no user"), "{empty}");
     }
 }
