@@ -1,5 +1,7 @@
 //! Access for `benches/` to parts that are not public. Not for any other use.
 
+#![allow(missing_debug_implementations)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 

@@ -689,7 +689,7 @@ fn front_page_example_routes_answer_and_taken_port_is_error() {
     }
     let mut taken = tws::Config::default();
     taken.port = server.address.port();
-    let error = Server::bind(taken).err().expect("port in use");
+    let error = Server::bind(taken).expect_err("port in use");
     assert!(error.to_string().contains("--port"), "{error}");
 }
 

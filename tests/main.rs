@@ -76,6 +76,7 @@ mod protocol;
 #[cfg(feature = "cli")]
 mod proxies;
 mod push;
+mod public_types;
 #[cfg(feature = "cli")]
 mod rate_and_bandwidth;
 #[cfg(feature = "cli")]

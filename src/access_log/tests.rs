@@ -369,7 +369,7 @@ fn timestamp_changes_with_the_second() {
         "1970-01-01T00:00:00.000Z"
     );
     let late = UNIX_EPOCH + Duration::from_secs(1 << 40);
-    assert!(at(late).starts_with("9999-12-30T"), "clamped");
+    assert_eq!(at(late), "9999-12-31T23:59:59.000Z", "clamped");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! for all.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +42,12 @@ pub struct Sampler {
     sample_taken: Condvar,
     /// Locked by the thread that takes a sample.
     previous: Mutex<PreviousSample>,
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sampler")
+    }
 }
 
 /// The data of the previous sample that the next one is compared with.

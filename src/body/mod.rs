@@ -31,6 +31,7 @@ pub use stream::{BodyProducer, BodyStream};
 /// A body describes its bytes. They are read or produced while the response is sent, in bounded
 /// chunks, as fast as the client accepts them.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub enum Body {
     /// No content.
     #[default]

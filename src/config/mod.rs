@@ -30,6 +30,7 @@ pub(crate) use networks::UNIX_PEER;
 /// assert_eq!(config.limits.max_content_bytes, 65_536);
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "methods such as `with_port` return the changed configuration"]
 #[non_exhaustive]
 pub struct Config {
     /// The addresses and Unix sockets to listen on. The default is 127.0.0.1, so that a server is not
@@ -140,6 +141,7 @@ impl Config {
 /// Only one field is read: a proxy that writes one of them passes on the other as its client wrote it,
 /// so a client could forge it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ForwardedField {
     /// `X-Forwarded-For` with `X-Forwarded-Proto`, which most proxies write. They must append to the
     /// former (or replace it) and replace the latter (or append to it).
@@ -198,6 +200,7 @@ impl FromStr for Http2 {
 /// [PROXY protocol](https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt) header (versions 1 and
 /// 2) that names the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProxyProtocol {
     /// Not expected; such a header is a bad request.
     Off,

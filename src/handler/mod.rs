@@ -19,6 +19,7 @@ use crate::http::{Rejection, Request, Response};
 
 /// How the body of a request is received, decided by a handler before the body is read.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BodyPolicy {
     /// Read the whole body before the handler is called. A body larger than `max` or than
     /// [`Limits::max_content_bytes`](crate::Limits::max_content_bytes) is rejected with 413.

@@ -6,6 +6,7 @@
 //! length.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::{Arc, MutexGuard, mpsc};
 
 use ::http::StatusCode;
@@ -20,6 +21,8 @@ use crate::sync::Mutex;
 pub type Job = Box<dyn FnOnce() -> Response + Send>;
 
 /// What a handler returns: a response, or how to get it.
+#[must_use = "the client gets the outcome that a handler returns"]
+#[non_exhaustive]
 pub enum Outcome {
     /// A response that is available now.
     Ready(Response),
@@ -32,6 +35,17 @@ pub enum Outcome {
     /// A response that is sent later through a [`Responder`]. The closure is called at once and must
     /// not wait; it passes the responder on. No thread waits for the response.
     Deferred(Deferral),
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(response) => f.debug_tuple("Ready").field(response).finish(),
+            Self::Blocking(_) => f.write_str("Blocking(..)"),
+            Self::BlockingOnDisk(job) => f.debug_tuple("BlockingOnDisk").field(job).finish(),
+            Self::Deferred(deferral) => f.debug_tuple("Deferred").field(deferral).finish(),
+        }
+    }
 }
 
 impl Outcome {
@@ -152,6 +166,15 @@ pub struct DiskJob {
     run: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
+impl fmt::Debug for DiskJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskJob")
+            .field("device", &self.device)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How long a job occupies its thread, if its disk works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobLength {
@@ -211,6 +234,12 @@ type HandOver = Box<dyn FnOnce(Responder) + Send>;
 
 /// The closure of an [`Outcome::Deferred`]; made with [`Outcome::deferred`].
 pub struct Deferral(Option<HandOver>);
+
+impl fmt::Debug for Deferral {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deferral(..)")
+    }
+}
 
 /// An outcome that is not deferred.
 pub(crate) enum Settled {
@@ -372,6 +401,15 @@ impl Drop for DropQueue {
 pub struct Responder {
     deliver: Option<Box<dyn FnOnce(Outcome) + Send>>,
     context: ResponderContext,
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder")
+            .field("request", &self.context.request)
+            .field("cancellation", &self.context.cancellation)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a responder knows of its exchange.

@@ -6,6 +6,7 @@
 //! Allow. A nested handler sees the path after its prefix.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use ::http::{Method, StatusCode};
@@ -57,12 +58,24 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 /// # assert_eq!(router.handle(&Request::get("/")).wait().into_content()?, b"0");
 /// # Ok::<_, std::io::Error>(())
 /// ```
+#[must_use = "a router does nothing until it is served"]
 pub struct Router<S = ()> {
     state: Arc<S>,
     paths: matchit::Router<usize>,
     /// `paths` maps to indexes of this table.
     routes: Vec<RouteEntry>,
     fallback: Option<BoxHandler>,
+}
+
+impl<S> fmt::Debug for Router<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes = self.routes.iter().map(|route| {
+            let methods = route.handlers.iter().map(|(method, _)| method);
+            (&route.pattern, methods.collect::<Vec<_>>())
+        });
+        f.write_str("Router ")?;
+        f.debug_map().entries(routes).finish()
+    }
 }
 
 /// A pattern with its handlers, one for each method.

@@ -1,5 +1,7 @@
 //! A check of the host name in requests.
 
+use std::fmt;
+
 use ::http::StatusCode;
 
 use crate::config::UNIX_PEER;
@@ -35,6 +37,15 @@ pub struct AllowedHosts {
     inner: Box<dyn Handler>,
     names: Vec<HostName>,
     unix_sockets: UnixSockets,
+}
+
+impl fmt::Debug for AllowedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AllowedHosts")
+            .field("names", &self.names)
+            .field("unix_sockets", &self.unix_sockets)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether requests of peers on Unix sockets are checked.

@@ -1,6 +1,7 @@
 //! HTTP Basic authentication (RFC 7617): a user name and a password with every request.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,15 @@ pub struct BasicAuth {
     inner: Arc<dyn Handler>,
     passwords: Arc<PasswordPool>,
     rules: Option<PasswordRules>,
+}
+
+impl fmt::Debug for BasicAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = self.rules.as_ref().map(|rules| &rules.files);
+        f.debug_struct("BasicAuth")
+            .field("files", &files)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which of several files of passwords requests need.

@@ -1,5 +1,7 @@
 //! Cross-origin resource sharing for a handler.
 
+use std::fmt;
+
 use ::http::{HeaderValue, StatusCode};
 
 use crate::explain_log::{Escaped, explain};
@@ -27,6 +29,14 @@ use crate::site::Origin;
 pub struct Cors {
     inner: Box<dyn Handler>,
     origins: Option<AllowedOrigins>,
+}
+
+impl fmt::Debug for Cors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cors")
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The limit of a preflight's content, in bytes. It has no meaning; up to this limit it is read and

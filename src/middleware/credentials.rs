@@ -1,6 +1,7 @@
 //! Credentials for Basic authentication: a file of user names and password hashes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -18,6 +19,15 @@ pub struct Credentials {
     /// The hash that an unknown user's password is verified against, so that the time of a
     /// verification does not tell whether a user exists.
     decoy: SlowHash,
+}
+
+/// The passwords are left out, and so are the names.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("users", &self.hashes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A slow password hash, which makes guessing expensive.
@@ -322,11 +332,11 @@ pub(super) mod tests {
             (&fine, ":2: a second line for \"ana\""),
         ] {
             let error = Credentials::parse(&format!("{fine}\n{line}\n"));
-            let error = error.err().expect(line);
+            let error = error.expect_err(line);
             assert!(error.starts_with(expected), "{line}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
-        let empty = Credentials::parse("# comment\n").err().expect("an error");
+        let empty = Credentials::parse("# comment\n").expect_err("an error");
         assert!(empty.contains("no user"), "{empty}");
     }
 }

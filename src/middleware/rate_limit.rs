@@ -8,6 +8,7 @@
 //! The number of clients in the table is bounded. When a bucket is full, the entry with the earliest
 //! TAT is evicted: it is the client that gains min by being forgotten.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -147,6 +148,15 @@ pub struct RateLimit {
     connections: Option<RateTable>,
     /// The origins whose pages may read the 429 responses.
     origins: Option<AllowedOrigins>,
+}
+
+impl fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("limits_clients", &self.clients.is_some())
+            .field("limits_connections", &self.connections.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl RateLimit {

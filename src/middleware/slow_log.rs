@@ -1,5 +1,6 @@
 //! A log of slow requests.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,14 @@ use crate::http::{Rejection, Request, Response};
 pub struct SlowLog {
     inner: Box<dyn Handler>,
     timer: SlowTimer,
+}
+
+impl fmt::Debug for SlowLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowLog")
+            .field("threshold", &self.timer.threshold)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The threshold, and the clock and the log that it uses. Both are arguments for the tests.

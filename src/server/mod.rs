@@ -5,6 +5,7 @@ mod handle;
 mod setting_check;
 mod threads;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +41,7 @@ use threads::ThreadGroup;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that listens and does not serve yet.
+#[must_use = "a server accepts connections when `serve` is called"]
 pub struct Server {
     config: Config,
     acceptor: Acceptor,
@@ -54,6 +56,15 @@ pub struct Server {
     log_handle: Option<AccessLogHandle>,
     pools: Pools,
     handle: ServerHandle,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config)
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -28,6 +28,7 @@ pub struct RouteRule {
 
 /// The source of a route's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RouteSource {
     /// A file.
     File(FileName),

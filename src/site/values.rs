@@ -15,6 +15,7 @@ pub const SITE_FILE: &str = ".tws.toml";
 /// Whether directories without an index are listed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Listing {
     /// Only if the root was given on the command line and has no index.
     #[default]
@@ -28,6 +29,7 @@ pub enum Listing {
 /// Whether the README of a folder is shown below its listing.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Readme {
     /// `README.md`, else `README.txt`, of at most 256 KiB.
     #[default]
@@ -39,6 +41,7 @@ pub enum Readme {
 /// Whether folders can be downloaded as archives.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Archive {
     /// If folders are listed.
     #[default]
@@ -52,6 +55,7 @@ pub enum Archive {
 /// What becomes of deleted files.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Deletion {
     /// They are moved to `.tws-trash` in the root, which is never served, below the time of the deletion.
     /// It may be emptied at any time, which the server does not do.
@@ -64,6 +68,7 @@ pub enum Deletion {
 /// Whether content codings are negotiated.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Compress {
     /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 16 MiB without them is compressed here, that
     /// of more than 1 MiB in the background, for later responses. Listings are compressed, too.
@@ -78,6 +83,7 @@ pub enum Compress {
 /// What entity tags are made from.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum EtagSource {
     /// Modification time and size.
     #[default]
@@ -89,6 +95,7 @@ pub enum EtagSource {
 /// Which symbolic links are followed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Symlinks {
     /// None.
     Never,

@@ -159,6 +159,7 @@ impl Activities {
 
 /// Why a transfer makes no progress at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockedOn {
     /// The client takes or sends no more at the moment.
     Client,

@@ -162,7 +162,7 @@ fn dry_run(
     }
     match handler.admit(request) {
         BodyPolicy::Reject(response) => Some(response),
-        BodyPolicy::Buffer { max: _ } | BodyPolicy::Stream { max: _ } => None,
+        _ => None,
     }
 }
 
