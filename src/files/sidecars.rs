@@ -58,14 +58,11 @@ pub(super) fn invalid(folder: &Path) -> Vec<String> {
         if !source.is_file() {
             continue;
         }
-        let mut start = Vec::new();
-        let read =
-            open(&path).and_then(|file| file.take(START_BYTES as u64).read_to_end(&mut start));
-        let reason = match read {
+        let reason = match start_of(&path) {
             Err(error) => error.to_string(),
-            Ok(0) => "is empty".to_owned(),
-            Ok(_) if is_in_format(coding, &start) => continue,
-            Ok(_) if start.starts_with(b"version https://git-lfs") => {
+            Ok(start) if start.is_empty() => "is empty".to_owned(),
+            Ok(start) if is_in_format(coding, &start) => continue,
+            Ok(start) if start.starts_with(b"version https://git-lfs") => {
                 "is a pointer of Git LFS; fetch the file with `git lfs pull`".to_owned()
             }
             Ok(_) => format!("is not in the format {}", coding.name()),
@@ -76,6 +73,15 @@ pub(super) fn invalid(folder: &Path) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Returns the first bytes of a file, which tell its format.
+fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    open(path)?
+        .take(START_BYTES as u64)
+        .read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// Opening a FIFO must not block.
@@ -278,8 +284,8 @@ impl SidecarJob {
         let modified = metadata.modified()?;
         if let Ok(known) = fs::symlink_metadata(&sidecar)
             && known.is_file()
-            && known.len() > 0
             && known.modified().is_ok_and(|time| time == modified)
+            && start_of(&sidecar).is_ok_and(|start| is_in_format(self.coding, &start))
         {
             return Ok(JobEnd::UpToDate);
         }
@@ -438,6 +444,18 @@ mod tests {
         );
         write("a/b/other.gz", b"no sidecar");
         assert_eq!(invalid(folder.path()).len(), 2);
+        // They are replaced, although a checkout may have given them the time of the original.
+        for extension in ["gz", "zst"] {
+            let damaged = OpenOptions::new()
+                .write(true)
+                .open(at(&format!("a/b/text.html.{extension}")))
+                .expect("a sidecar");
+            let modified = *source.as_ref().expect("a time");
+            damaged.set_modified(modified).expect("set the time");
+        }
+        let repaired = Sidecars::find(folder.path())?.write(1, |_| {});
+        assert_eq!((repaired.written, repaired.up_to_date), (2, 1));
+        assert_eq!(invalid(folder.path()), Vec::<String>::new());
         Ok(())
     }
 }

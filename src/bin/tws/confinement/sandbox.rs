@@ -27,8 +27,9 @@
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
 //!   upgrade can start the next version; the program alone if it is in `/` or in the home folder.
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
-//!   is readable, unless it is `/` or directly beneath it (but `/srv` is readable), a home folder, or a
-//!   folder that programs and users share (`/var/lib`).
+//!   is readable, unless it is `/`, a home folder, or a folder that programs and users share (`/tmp`,
+//!   `/var`, `/var/lib`). Other folders beneath `/`, such as `/srv`, `/app` or `/data`, are for the data of
+//!   services.
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.
@@ -88,8 +89,31 @@ const COMMON: [&str; 7] = [
     "/etc/resolv.conf",
 ];
 
-/// Folders below the first level that many programs or users share.
-const SHARED: [&str; 7] = [
+/// Folders that many programs or users share: those of the Filesystem Hierarchy Standard 3.0, but for
+/// `/srv`, those of package managers, and some below the first level.
+const SHARED: [&str; 29] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/gnu",
+    "/home",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/media",
+    "/mnt",
+    "/nix",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/snap",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
     "/dev/shm",
     "/run/user",
     "/usr/local",
@@ -455,13 +479,17 @@ fn deployments(root: &Path) -> PathBuf {
 fn project(root: &Path, home: &Path) -> Option<PathBuf> {
     let root = root.canonicalize().ok()?;
     let folder = root.parent()?;
-    let above = folder.parent()?;
-    let is_home =
-        home.canonicalize().is_ok_and(|home| folder == home) || above == Path::new("/home");
-    // /srv is for the data of services (Filesystem Hierarchy Standard 3.0 §3.17).
-    let is_top = above == Path::new("/") && folder != Path::new("/srv");
-    let is_shared = is_top || SHARED.iter().any(|shared| folder == Path::new(shared));
-    (!is_home && !is_shared).then(|| folder.to_owned())
+    let is_home = home.canonicalize().is_ok_and(|home| folder == home);
+    (!is_home && !is_shared(folder)).then(|| folder.to_owned())
+}
+
+/// True for a folder whose entries belong to different programs or users.
+fn is_shared(folder: &Path) -> bool {
+    let Some(above) = folder.parent() else {
+        return true;
+    };
+    let is_home = above == Path::new("/home");
+    is_home || SHARED.iter().any(|shared| folder == Path::new(shared))
 }
 
 fn home_folder() -> Option<PathBuf> {

@@ -187,6 +187,29 @@ fn project_folder_is_allowed_but_not_home() {
     if Path::new("/var/lib/dpkg").is_dir() {
         assert_eq!(project(Path::new("/var/lib/dpkg"), &home), None);
     }
+    for shared in [
+        "/",
+        "/tmp",
+        "/var",
+        "/usr",
+        "/opt",
+        "/home",
+        "/home/ana",
+        "/var/lib",
+        "/dev/shm",
+    ] {
+        assert!(is_shared(Path::new(shared)), "{shared}");
+    }
+    for own in [
+        "/srv",
+        "/app",
+        "/data",
+        "/var/www",
+        "/opt/site",
+        "/home/ana/site",
+    ] {
+        assert!(!is_shared(Path::new(own)), "{own}");
+    }
     assert_eq!(of(""), None);
     assert_eq!(project(Path::new("/usr/share"), &home), None);
     assert_eq!(project(Path::new("/usr/share"), Path::new("/")), None);
