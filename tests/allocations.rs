@@ -16,8 +16,8 @@ use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tws::bench::BenchConnection;
 use tws::{
-    Body, Config, Error, Handler, Request, Response, Router, Server, ServerHandle, StaticFiles,
-    StatusCode,
+    Body, Broadcast, Config, Error, Handler, Request, Response, Router, Server, ServerHandle,
+    StaticFiles, StatusCode,
 };
 
 #[global_allocator]
@@ -31,6 +31,7 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
     connection_allocations(&files);
     server_allocations(files.clone());
     idle_connection_memory(files);
+    event_stream_memory();
 }
 
 fn write_small_file(folder: &Path) {
@@ -109,6 +110,35 @@ fn idle_connection_memory(files: StaticFiles) {
     // Once this response has arrived, the worker has released its buffers for the other
     // connections.
     clients[0].round_trip(&request);
+    let change = region.change();
+    let held = change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated);
+    let each = held / (COUNT - 1);
+    assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
+}
+
+/// So 10,000 clients take 12 MB, beside what the kernel has for their sockets.
+fn event_stream_memory() {
+    const COUNT: usize = 256;
+    const MAX_BYTES_EACH: usize = 1200;
+    let news = Broadcast::new(16);
+    let router = Router::with_state(news.clone())
+        .get("/small.txt", |news: &Broadcast, _: &Request<'_>| {
+            Response::sse(news.subscribe())
+        });
+    let server = SingleLoopServer::start(router);
+    let request = request("GET", "");
+    let mut clients = Vec::with_capacity(COUNT);
+    clients.push(server.client());
+    clients[0].round_trip(&request);
+    let region = Region::new(ALLOCATOR);
+    for _ in 1..COUNT {
+        let mut client = server.client();
+        client.round_trip(&request);
+        clients.push(client);
+    }
+    assert_eq!(news.subscribers(), COUNT);
     let change = region.change();
     let held = change
         .bytes_allocated

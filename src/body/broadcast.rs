@@ -160,6 +160,13 @@ impl Broadcast {
         self.subscribe_after(None)
     }
 
+    /// Returns a stream of the events that are kept and those after them. With a capacity of 1, every client
+    /// gets the latest event at once.
+    pub fn subscribe_with_history(&self) -> EventStream {
+        let first = self.shared.ring.lock().first();
+        self.subscribe_at(first, Some(0))
+    }
+
     /// Returns a stream of the events after the one with this identifier: the Last-Event-ID of a client
     /// that reconnects. If that event is not kept any more, or is not known, the stream begins with the
     /// oldest event that is kept. `None` and an empty identifier are a client without one, which gets the
@@ -177,6 +184,11 @@ impl Broadcast {
             },
         };
         drop(ring);
+        self.subscribe_at(next, missed)
+    }
+
+    /// `missed` is the number of events that are not kept any more, if it is known.
+    fn subscribe_at(&self, next: u64, missed: Option<u64>) -> EventStream {
         let tells = self.missed_event.as_ref().filter(|_| missed != Some(0));
         self.shared.subscribers.fetch_add(1, Ordering::Relaxed);
         EventStream::new(Subscriber {
@@ -378,6 +390,10 @@ mod tests {
         assert_eq!(poll(&mut first), text([1, 2]));
         assert_eq!(poll(&mut second), text([2]));
         assert_eq!(poll(&mut second), Got::Waits);
+        assert_eq!(
+            poll(&mut body(broadcast.subscribe_with_history())),
+            text([0, 1, 2])
+        );
         drop(first);
         assert_eq!(broadcast.subscribers(), 1);
         let other = broadcast.clone();
