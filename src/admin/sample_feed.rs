@@ -1,5 +1,4 @@
-//! The samples as server-sent events: one thread takes them for all clients, and there is none without
-//! clients.
+//! The samples as server-sent events: one thread takes them for all clients, while there are clients.
 
 use std::io;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use crate::sync::Mutex;
 ///
 /// The last `capacity` events are kept. A client that reconnects with the Last-Event-ID of one of them
 /// receives those after it. A client that is so slow that an event is dropped before it was sent is
-/// disconnected, so that it reconnects, or is told how many it has missed
+/// disconnected, so that it reconnects, or gets an event with the number of those that it has missed
 /// ([`with_missed_event`](Self::with_missed_event)).
 ///
 /// An event without an identifier gets one. Clients cost no thread, and an event is rendered once for all
@@ -460,7 +460,7 @@ mod tests {
         broadcast.send("no id");
         let expected = format!("id: {}\ndata: no id\n\n", own(5));
         assert_eq!(poll(&mut client), Got::Text(expected));
-        // Without such an event, a client that is told nothing gets what is kept.
+        // Without an event for that, the client gets what is kept.
         let silent = Broadcast::new(1);
         silent.send(numbered(1));
         silent.send(numbered(2));
