@@ -16,8 +16,8 @@ use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tws::bench::BenchConnection;
 use tws::{
-    Body, Config, Error, Handler, Request, Response, Router, Server, ServerHandle, StaticFiles,
-    StatusCode,
+    Body, Broadcast, Config, Error, Handler, Request, Response, Router, Server, ServerHandle,
+    StaticFiles, StatusCode,
 };
 
 #[global_allocator]
@@ -31,6 +31,7 @@ fn request_allocates_nothing_and_idle_connection_is_below_256_bytes() {
     connection_allocations(&files);
     server_allocations(files.clone());
     idle_connection_memory(files);
+    event_stream_memory();
     #[cfg(feature = "websocket")]
     idle_websocket_memory();
 }
@@ -111,12 +112,31 @@ fn idle_connection_memory(files: StaticFiles) {
     // Once this response has arrived, the worker has released its buffers for the other
     // connections.
     clients[0].round_trip(&request);
-    let change = region.change();
-    let held = change
-        .bytes_allocated
-        .saturating_sub(change.bytes_deallocated);
-    let each = held / (COUNT - 1);
-    assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
+    assert_held(&region, COUNT - 1, MAX_BYTES_EACH);
+}
+
+/// So 10,000 clients take 12 MB, beside what the kernel has for their sockets.
+fn event_stream_memory() {
+    const COUNT: usize = 256;
+    const MAX_BYTES_EACH: usize = 1200;
+    let news = Broadcast::new(16);
+    let router = Router::with_state(news.clone())
+        .get("/small.txt", |news: &Broadcast, _: &Request<'_>| {
+            Response::sse(news.subscribe())
+        });
+    let server = SingleLoopServer::start(router);
+    let request = request("GET", "");
+    let mut clients = Vec::with_capacity(COUNT);
+    clients.push(server.client());
+    clients[0].round_trip(&request);
+    let region = Region::new(ALLOCATOR);
+    for _ in 1..COUNT {
+        let mut client = server.client();
+        client.round_trip(&request);
+        clients.push(client);
+    }
+    assert_eq!(news.subscribers(), COUNT);
+    assert_held(&region, COUNT - 1, MAX_BYTES_EACH);
 }
 
 /// A WebSocket connection that has exchanged a message holds no buffers, and none of the size of the message.
@@ -157,12 +177,17 @@ fn idle_websocket_memory() {
         clients.push(client);
     }
     exchange(&mut clients[0]);
+    assert_held(&region, COUNT - 1, MAX_BYTES_EACH);
+}
+
+/// Asserts that each of `count` connections holds at most so many bytes of what the region has allocated.
+fn assert_held(region: &Region<'_, System>, count: usize, max_bytes_each: usize) {
     let change = region.change();
     let held = change
         .bytes_allocated
         .saturating_sub(change.bytes_deallocated);
-    let each = held / (COUNT - 1);
-    assert!(each <= MAX_BYTES_EACH, "{each} bytes each: {change:?}");
+    let each = held / count;
+    assert!(each <= max_bytes_each, "{each} bytes each: {change:?}");
 }
 
 /// Returns the median: every ten milliseconds a cached file is revalidated, and that allocates.

@@ -2,9 +2,8 @@
 //!
 //! [`Admin`] is a [`Handler`]. It observes one server through its [`ServerHandle`] and is best served by
 //! another server, with a listener and threads of its own: it then responds while the observed server is
-//! overloaded or shutting down. It can be served by the observed server too; the shutdown of that server
-//! then waits for open event streams, for at most [`Timeouts::drain`](crate::Timeouts::drain). All
-//! resources are read-only.
+//! overloaded or shutting down. It can be served by the observed server too, whose shutdown ends the event
+//! streams. All resources are read-only.
 //!
 //! | path | content |
 //! |---|---|
@@ -16,17 +15,17 @@
 //! | `/certificates.json` | an array of [`CertificateStatus`] |
 //! | `/events` | a [`Sample`] each second, as server-sent events, until the server has ended |
 //!
-//! The submodule `metrics` renders metrics, `sampler` takes samples, and `proc_self` reads the state of
-//! the process from `/proc/self`.
+//! The submodule `metrics` renders metrics, `sampler` takes samples, `sample_feed` sends them to clients,
+//! and `proc_self` reads the state of the process from `/proc/self`.
 
 mod certificates;
 mod metrics;
 mod proc_self;
+mod sample_feed;
 mod sampler;
 mod sources;
 
 use std::fmt;
-use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 
 use ::http::header::{
@@ -34,13 +33,14 @@ use ::http::header::{
 };
 use ::http::{HeaderValue, StatusCode};
 
-use crate::body::{Body, BodyStream};
+use crate::body::Body;
 use crate::files::CacheStats;
 use crate::handler::router::Router;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::{Request, Response, host, target};
 use crate::server::{ServerHandle, ServerState};
 use proc_self::ProcSelf;
+use sample_feed::SampleFeed;
 use sources::{CacheSource, RESPONSE_TIMEOUT, Sources};
 
 pub use certificates::{CertificateError, CertificateStatus};
@@ -149,7 +149,7 @@ impl Admin {
             }
         };
         let ready = handle.clone();
-        let (one, all) = (Arc::clone(sampler), Arc::clone(sampler));
+        let (latest, feed) = (Arc::clone(sampler), SampleFeed::new(sampler));
         let router = Router::new()
             .get("/", page)
             .get("/page.css", static_text("text/css; charset=utf-8", STYLE))
@@ -161,11 +161,11 @@ impl Admin {
             .get("/healthz", blocking(health))
             .get("/readyz", move |_: &Request<'_>| readiness(&ready))
             .get("/transfers.json", move |_: &Request<'_>| {
-                let sampler = Arc::clone(&one);
+                let sampler = Arc::clone(&latest);
                 Outcome::blocking(move || Response::json(&*sampler.latest()))
             })
             .get("/certificates.json", blocking(certificates))
-            .get("/events", move |_: &Request<'_>| events(Arc::clone(&all)));
+            .get("/events", move |_: &Request<'_>| events(&feed));
         Self {
             router,
             hosts: Hosts::Local,
@@ -266,25 +266,12 @@ fn readiness(handle: &ServerHandle) -> Response {
     }
 }
 
-fn events(sampler: Arc<Sampler>) -> Response {
-    let stream = BodyStream::written(move |out| write_events(&sampler, out));
-    Response::new(StatusCode::OK)
-        .with_header(CONTENT_TYPE, "text/event-stream")
-        .with_body(Body::Stream(stream))
-}
-
-/// Writes server-sent events (HTML §9.2), until the client disconnects or the server has ended.
-fn write_events(sampler: &Sampler, out: &mut dyn Write) -> io::Result<()> {
-    let mut sample = sampler.latest();
-    // The delay before a client reconnects, in milliseconds.
-    out.write_all(b"retry: 1000\n\n")?;
-    loop {
-        let json = serde_json::to_string(&*sample)?;
-        write!(out, "id: {}\ndata: {json}\n\n", sample.number)?;
-        out.flush()?;
-        if sample.phase == ServerState::Ended {
-            return Ok(());
+fn events(feed: &Arc<SampleFeed>) -> Response {
+    match feed.subscribe() {
+        Ok(events) => Response::sse(events),
+        Err(error) => {
+            log::error!("admin: cannot start the thread that takes samples: {error}");
+            Response::unavailable("no thread to take samples; try again")
         }
-        sample = sampler.after(sample.number);
     }
 }

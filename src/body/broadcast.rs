@@ -22,7 +22,7 @@ use crate::sync::Mutex;
 ///
 /// The last `capacity` events are kept. A client that reconnects with the Last-Event-ID of one of them
 /// receives those after it. A client that is so slow that an event is dropped before it was sent is
-/// disconnected, so that it reconnects, or is told how many it has missed
+/// disconnected, so that it reconnects, or gets an event with the number of those that it has missed
 /// ([`with_missed_event`](Self::with_missed_event)).
 ///
 /// An event without an identifier gets one. Clients cost no thread, and an event is rendered once for all
@@ -160,6 +160,13 @@ impl Broadcast {
         self.subscribe_after(None)
     }
 
+    /// Returns a stream of the events that are kept and those after them. With a capacity of 1, every client
+    /// gets the latest event at once.
+    pub fn subscribe_with_history(&self) -> EventStream {
+        let first = self.shared.ring.lock().first();
+        self.subscribe_at(first, Some(0))
+    }
+
     /// Returns a stream of the events after the one with this identifier: the Last-Event-ID of a client
     /// that reconnects. If that event is not kept any more, or is not known, the stream begins with the
     /// oldest event that is kept. `None` and an empty identifier are a client without one, which gets the
@@ -177,6 +184,11 @@ impl Broadcast {
             },
         };
         drop(ring);
+        self.subscribe_at(next, missed)
+    }
+
+    /// `missed` is the number of events that are not kept any more, if it is known.
+    fn subscribe_at(&self, next: u64, missed: Option<u64>) -> EventStream {
         let tells = self.missed_event.as_ref().filter(|_| missed != Some(0));
         self.shared.subscribers.fetch_add(1, Ordering::Relaxed);
         EventStream::new(Subscriber {
@@ -378,6 +390,10 @@ mod tests {
         assert_eq!(poll(&mut first), text([1, 2]));
         assert_eq!(poll(&mut second), text([2]));
         assert_eq!(poll(&mut second), Got::Waits);
+        assert_eq!(
+            poll(&mut body(broadcast.subscribe_with_history())),
+            text([0, 1, 2])
+        );
         drop(first);
         assert_eq!(broadcast.subscribers(), 1);
         let other = broadcast.clone();
@@ -444,7 +460,7 @@ mod tests {
         broadcast.send("no id");
         let expected = format!("id: {}\ndata: no id\n\n", own(5));
         assert_eq!(poll(&mut client), Got::Text(expected));
-        // Without such an event, a client that is told nothing gets what is kept.
+        // Without an event for that, the client gets what is kept.
         let silent = Broadcast::new(1);
         silent.send(numbered(1));
         silent.send(numbered(2));

@@ -88,7 +88,7 @@ impl Event {
         }
         let mut rest = Some(&*self.data);
         while let Some(data) = rest {
-            let end = data.find(['\r', '\n']).unwrap_or(data.len());
+            let end = memchr::memchr2(b'\r', b'\n', data.as_bytes()).unwrap_or(data.len());
             push_field(&mut text, "data", &data[..end]);
             let after = &data[end..];
             let after = after.strip_prefix("\r\n").or_else(|| after.get(1..));

@@ -389,9 +389,10 @@ impl FileSource {
 mod tests {
     use std::fs::File;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
-    use crate::body::BodyStream;
+    use crate::body::{BodyStream, EventStream};
 
     fn stream(length: Option<u64>) -> BodySender {
         let stream = BodyStream::produced(|| Ok(None));
@@ -454,6 +455,71 @@ mod tests {
         sender.advance(1);
         assert!(matches!(sender.payload(), Payload::None));
         assert!(sender.take_request().is_some() && !sender.is_done());
+    }
+
+    #[test]
+    fn parked_body_is_pulled_again_when_it_is_ready_and_not_before() {
+        let (pieces, stream) = BodyStream::channel(1);
+        let mut sender = BodySender::new(Body::Stream(stream)).expect("a body");
+        let now = Instant::now();
+        let pull = |sender: &mut BodySender| match sender.take_request() {
+            Some(SourceRequest::Pull(BodySource::Polled(body))) => body,
+            other => panic!("{other:?}"),
+        };
+        assert!(sender.is_poll_due());
+        let body = pull(&mut sender);
+        assert!(!sender.is_parked() && !sender.on_ready());
+        sender.on_parked(body, now);
+        assert!(sender.is_parked() && !sender.is_poll_due() && sender.take_request().is_none());
+        assert_eq!(sender.stalled_on(), Some(StalledOn::Handler));
+        // It has no heartbeat, and goes on at shutdown.
+        assert_eq!(sender.next_heartbeat(), None);
+        assert!(sender.take_heartbeat(now).is_none() && !sender.end_at_shutdown());
+        assert!(sender.on_ready() && !sender.on_ready() && !sender.is_parked());
+        let body = pull(&mut sender);
+        let chunk = Bytes::from_static(b"abc");
+        let next = BodySource::Polled(body);
+        assert_eq!(sender.on_chunk(Some((chunk, next))), Ok(()));
+        assert!(!sender.is_poll_due(), "the chunk is sent first");
+        assert!(!sender.on_ready(), "it is not parked");
+        drop(pieces);
+    }
+
+    #[test]
+    fn parked_events_send_a_heartbeat_when_it_is_due_and_end_at_shutdown() {
+        let interval = Duration::from_secs(7);
+        let (_events, stream) = EventStream::channel(1);
+        let stream = BodyStream::from(stream.with_heartbeat(interval));
+        let mut sender = BodySender::new(Body::Stream(stream)).expect("a body");
+        let now = Instant::now();
+        for parked_at in [now, now + interval] {
+            match sender.take_request() {
+                Some(SourceRequest::Pull(BodySource::Polled(body))) => {
+                    sender.on_parked(body, parked_at);
+                }
+                other => panic!("{other:?}"),
+            }
+            let due = parked_at + interval;
+            assert_eq!(sender.next_heartbeat(), Some(due));
+            assert!(
+                sender
+                    .take_heartbeat(due - Duration::from_nanos(1))
+                    .is_none()
+            );
+            let chunk = sender.take_heartbeat(due).expect("a heartbeat");
+            assert!(sender.take_heartbeat(due).is_none() && !sender.is_parked());
+            let len = chunk.0.len();
+            assert_eq!(sender.on_chunk(Some(chunk)), Ok(()));
+            assert!(!sender.end_at_shutdown(), "the heartbeat is sent first");
+            sender.advance(len);
+        }
+        match sender.take_request() {
+            Some(SourceRequest::Pull(BodySource::Polled(body))) => sender.on_parked(body, now),
+            other => panic!("{other:?}"),
+        }
+        assert!(sender.end_at_shutdown());
+        assert_eq!(sender.on_chunk(None), Ok(()));
+        assert!(sender.is_done());
     }
 
     #[test]

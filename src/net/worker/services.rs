@@ -21,7 +21,7 @@ use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContex
 use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache, read_page_cache};
-use crate::net::blocking::pool::BlockingPool;
+use crate::net::blocking::pool::{BlockingPool, NoThread};
 use crate::net::blocking::{Pools, body_writer, too_many_streams};
 use crate::net::connection::Services;
 use crate::panics::{Panicked, catch, drop_caught};
@@ -54,17 +54,26 @@ impl WorkerServices<'_> {
         }
     }
 
+    /// Has a thread produce a body, or reports that there is none.
+    fn begin_pull(
+        &mut self,
+        exchange: ExchangeId,
+        submit: impl FnOnce(&Pools, ReplyTo) -> Result<(), NoThread>,
+    ) {
+        let reply_to = self.reply_to(exchange);
+        let failed = reply_to.clone();
+        if let Err(NoThread) = submit(self.pools, reply_to) {
+            let error = io::Error::other("no thread to make it");
+            failed.send(ExchangeEvent::BodyChunk(Err(error)));
+        }
+    }
+
     /// Polls a body that no thread works for.
     fn poll_body(&mut self, exchange: ExchangeId, mut body: Box<PolledBody>) -> Pulled {
-        let reply_to = self.reply_to(exchange);
-        let pending = self.pending.get(self.token, exchange);
-        let waker = pending
-            .waker
-            .get_or_insert_with(|| Arc::new(BodyWaker::new(reply_to)));
+        let waker = self.body_waker(exchange);
         waker.begin_poll();
-        let waker = Waker::from(Arc::clone(waker));
-        let polled = catch(|| body.poll(&mut task::Context::from_waker(&waker)));
-        match polled {
+        let waker = Waker::from(waker);
+        match catch(|| body.poll(&mut task::Context::from_waker(&waker))) {
             Ok(Poll::Pending) => Pulled::Parked(body),
             Ok(Poll::Ready(piece)) => {
                 let with_source = |bytes| (bytes, BodySource::Polled(body));
@@ -72,6 +81,15 @@ impl WorkerServices<'_> {
             }
             Err(Panicked) => Pulled::Chunk(Err(io::Error::other("its source panicked"))),
         }
+    }
+
+    fn body_waker(&mut self, exchange: ExchangeId) -> Arc<BodyWaker> {
+        if let Some(waker) = &self.pending.get(self.token, exchange).waker {
+            return Arc::clone(waker);
+        }
+        let waker = Arc::new(BodyWaker::new(self.reply_to(exchange)));
+        self.pending.get(self.token, exchange).waker = Some(Arc::clone(&waker));
+        waker
     }
 
     /// Notes the client of an exchange that other threads will work for.
@@ -182,32 +200,25 @@ impl Services for WorkerServices<'_> {
     }
 
     fn pull_body(&mut self, exchange: ExchangeId, source: BodySource) -> Pulled {
-        let reply_to = self.reply_to(exchange);
-        let failed = reply_to.clone();
-        let submitted = match source {
+        match source {
+            BodySource::Polled(body) => return self.poll_body(exchange, body),
             BodySource::Producer(producer) => {
                 let device = producer.device();
                 let work = move || ExchangeEvent::BodyChunk(next_chunk(producer));
-                match device {
-                    Some(device) => self.pools.disks.submit_required(device, reply_to, work),
-                    None => self.pools.jobs.submit_required(reply_to, work),
-                }
+                self.begin_pull(exchange, |pools, reply_to| match device {
+                    Some(device) => pools.disks.submit_required(device, reply_to, work),
+                    None => pools.jobs.submit_required(reply_to, work),
+                });
             }
-            BodySource::Writer(write) => {
+            BodySource::Writer(write) => self.begin_pull(exchange, |pools, reply_to| {
                 let chunks = reply_to.clone();
                 let work = move || ExchangeEvent::BodyChunk(write_body(write, &chunks));
-                self.pools.streams.submit_required(reply_to, work)
-            }
+                pools.streams.submit_required(reply_to, work)
+            }),
             BodySource::Waiting(taken) => {
                 // An error means that the writer's thread has ended, and it has sent the reason.
                 let _ = taken.send(());
-                return Pulled::Later;
             }
-            BodySource::Polled(body) => return self.poll_body(exchange, body),
-        };
-        if submitted.is_err() {
-            let error = io::Error::other("no thread to make it");
-            failed.send(ExchangeEvent::BodyChunk(Err(error)));
         }
         Pulled::Later
     }

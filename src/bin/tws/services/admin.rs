@@ -64,7 +64,6 @@ fn config(endpoint: &Endpoint) -> Config {
     config.addresses = vec![endpoint.clone()];
     config.workers = Some(NonZeroUsize::MIN);
     config.helpers = NonZeroUsize::MIN.saturating_add(3);
-    config.limits.max_streams = MAX_CONNECTIONS;
     config.limits.max_connections = Some(MAX_CONNECTIONS);
     config.limits.max_connections_per_client = Some(MAX_CONNECTIONS / 2);
     config.timeouts.drain = DRAIN_TIMEOUT;
