@@ -110,12 +110,11 @@ impl Session {
                     self.end(Close::new(CloseCode::ABNORMAL, ""));
                     return AfterAdvance::Lost;
                 }
-                UpgradedInput::Drained if self.is_unresponsive(turn.now) => {
+                UpgradedInput::Drained if !self.check_time(output, turn.now) => {
                     self.end(Close::new(CloseCode::ABNORMAL, ""));
                     return AfterAdvance::TimeOut;
                 }
-                UpgradedInput::Drained => self.ping_if_due(output, turn.now),
-                UpgradedInput::Unread => {}
+                UpgradedInput::Drained | UpgradedInput::Unread => {}
             }
             if self.sender.rest() {
                 return AfterAdvance::Read;
@@ -176,7 +175,7 @@ impl Session {
         };
         if let Phase::Open { .. } = self.phase {
             self.call(output, |handler, sender| {
-                handler.on_message(message, sender)
+                handler.on_message(message, sender);
             });
         }
     }
@@ -221,35 +220,39 @@ impl Session {
         }
     }
 
-    /// Returns true if the client has not responded in time to a Ping or to the Close.
-    fn is_unresponsive(&self, now: Instant) -> bool {
-        let since_due = match self.phase {
-            Phase::Open {
-                ping: Ping::Unsent, ..
-            } => None,
+    /// Returns until when the client must respond to a Ping or to the Close, if one was sent.
+    fn response_due(&self) -> Option<Instant> {
+        match self.phase {
             Phase::Open {
                 ping: Ping::Sent { at },
                 ..
             } => at.checked_add(self.settings.pong_timeout),
             Phase::Closing { since } => since.checked_add(self.settings.close_timeout),
-            Phase::New | Phase::Closed => None,
-        };
-        since_due.is_some_and(|due| due <= now)
+            Phase::Open { .. } | Phase::New | Phase::Closed => None,
+        }
     }
 
-    fn ping_if_due(&mut self, output: &mut Vec<u8>, now: Instant) {
-        if let Phase::Open {
-            ping: ping @ Ping::Unsent,
-            quiet_since,
-        } = &mut self.phase
-            && let Some(interval) = self.settings.ping_interval
-            && quiet_since
-                .checked_add(interval)
-                .is_some_and(|due| due <= now)
+    /// Returns when a Ping must be sent, if none was.
+    fn ping_due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open {
+                ping: Ping::Unsent,
+                quiet_since,
+            } => quiet_since.checked_add(self.settings.ping_interval?),
+            _ => None,
+        }
+    }
+
+    /// Everything that has arrived is received. Returns false if the client has not responded in time.
+    fn check_time(&mut self, output: &mut Vec<u8>, now: Instant) -> bool {
+        let has_passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if has_passed(self.ping_due())
+            && let Phase::Open { ping, .. } = &mut self.phase
         {
             *ping = Ping::Sent { at: now };
             encoder::push_ping(output);
         }
+        !has_passed(self.response_due())
     }
 
     /// The client was not able to respond until now: its input was not read, or what it would respond to was
@@ -303,17 +306,7 @@ impl UpgradedProtocol for Session {
         if self.attention == Attention::Busy {
             return None;
         }
-        match self.phase {
-            Phase::Open {
-                ping: Ping::Sent { at },
-                ..
-            } => at.checked_add(self.settings.pong_timeout),
-            Phase::Open { quiet_since, .. } => {
-                quiet_since.checked_add(self.settings.ping_interval?)
-            }
-            Phase::Closing { since } => since.checked_add(self.settings.close_timeout),
-            Phase::New | Phase::Closed => None,
-        }
+        self.response_due().or_else(|| self.ping_due())
     }
 }
 

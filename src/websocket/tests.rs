@@ -240,7 +240,9 @@ fn text(text: &str) -> Call {
 fn messages_are_received_however_they_are_fragmented_and_split() {
     let frame = client_frame;
     let euro = "€".as_bytes();
-    let table: &[(Vec<Vec<u8>>, Vec<Call>, Vec<u8>)] = &[
+    /// Frames, the messages of which the handler is told, and the output.
+    type Case = (Vec<Vec<u8>>, Vec<Call>, Vec<u8>);
+    let table: &[Case] = &[
         (vec![frame(FIN | TEXT, b"")], vec![text("")], vec![]),
         (
             vec![frame(FIN | TEXT, b"Hello")],
