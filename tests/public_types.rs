@@ -60,7 +60,7 @@ fn types_show_what_they_contain() {
     let ok = |_: &Request<'_>| StatusCode::OK;
     let router = Router::new().get("/a/{b}", ok).post("/a/{b}", ok);
     assert_eq!(format!("{router:?}"), "Router {\"/a/{b}\": [GET, POST]}");
-    let deferred = Outcome::deferred(|responder| drop(responder));
+    let deferred = Outcome::deferred(drop);
     assert_eq!(format!("{deferred:?}"), "Deferred(Deferral(..))");
     let ready = format!("{:?}", Outcome::from(Response::text("x")));
     assert!(ready.contains("200"), "{ready}");
