@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::sender::{NextJob, Queued};
 use super::session::Session;
 use super::settings::Settings;
 use super::{Close, CloseCode, Message, SendError, WebSocketHandler, WebSocketSender};
@@ -81,7 +82,10 @@ impl WebSocketHandler for Recorder {
     fn on_message(&mut self, message: Message, sender: &WebSocketSender) {
         match message.as_text() {
             Some("panic") => panic!("on purpose"),
-            Some("close") => sender.close(CloseCode::NORMAL, "bye"),
+            Some("close") => {
+                sender.send("last words").expect("room in the queue");
+                sender.close(CloseCode::NORMAL, "bye");
+            }
             Some("echo") => sender.send(message.clone()).expect("room in the queue"),
             _ => {}
         }
@@ -464,7 +468,6 @@ fn close_of_the_client_is_answered_with_its_code() {
 #[test]
 fn close_of_the_server_follows_queued_messages_and_waits_for_the_client() {
     let mut conversation = Conversation::new();
-    conversation.sender.send("last words").expect("room");
     let end = conversation.receive(&client_frame(FIN | TEXT, b"close"));
     assert!(matches!(end, End::Read));
     assert_eq!(conversation.sender.send("late"), Err(SendError::Closed));
@@ -506,11 +509,9 @@ fn codes_that_are_not_sent_close_without_a_code() {
     let mut conversation = Conversation::new();
     let code = CloseCode::application(4321).expect("a code of applications");
     // The 123rd byte is in a character.
-    conversation
-        .sender
-        .close(code, &format!("x{}", "é".repeat(100)));
+    conversation.sender.close(code, &"é".repeat(100));
     conversation.advance();
-    let reason = format!("x{}", "é".repeat(61));
+    let reason = "é".repeat(61);
     let expected = close_payload(4321, reason.as_bytes());
     assert_eq!(conversation.output, server_frame(FIN | CLOSE, &expected));
 }
@@ -662,6 +663,25 @@ fn waiting_event_loop_is_woken_once() {
     let frames = frames.map(|text| server_frame(FIN | TEXT, text.as_bytes()));
     let close = server_frame(FIN | CLOSE, &close_payload(1000, b""));
     assert_eq!(conversation.output, [frames.concat(), close].concat());
+}
+
+#[test]
+fn event_loop_rests_only_without_anything_to_do() {
+    let sender = WebSocketSender::new(1000);
+    assert!(sender.rest());
+    sender.send("text").expect("room");
+    assert!(!sender.rest());
+    assert!(matches!(sender.next(), Some(Queued::Message(_))));
+    assert!(sender.rest());
+    sender.run_blocking(|_| ()).expect("room");
+    assert!(!sender.rest());
+    let job = sender.next_job();
+    assert!(matches!(job, NextJob::Start(_)));
+    // The end of the job wakes the loop.
+    sender.run_blocking(|_| ()).expect("room");
+    assert!(sender.rest());
+    sender.close(CloseCode::NORMAL, "");
+    assert!(!sender.rest());
 }
 
 #[test]
