@@ -19,7 +19,7 @@ use crate::support::external_server::ExternalServer;
 use crate::support::load::{WrkLoad, load};
 use crate::support::metrics::Metrics;
 use crate::support::ports::free_port;
-use crate::support::readme;
+use crate::support::recipes;
 use crate::support::upgradable_process::UpgradableProcess;
 use crate::support::{self, Client, HttpResponse, eventually, pattern};
 
@@ -167,7 +167,7 @@ fn start_instances(times: ModificationTimes, more: &[&str]) -> [Instance; 3] {
     copies(times).map(|site| Instance::start(site, more))
 }
 
-/// Starts haproxy with the configuration of the README.
+/// Starts haproxy with the configuration of `.readme/operating.md`.
 fn haproxy(instances: &[Instance]) -> ExternalServer {
     let servers: String = instances
         .iter()
@@ -188,7 +188,7 @@ fn haproxy(instances: &[Instance]) -> ExternalServer {
     ))
 }
 
-/// Starts nginx with the recipe of the README. The names are addresses, or paths after `unix:`.
+/// Starts nginx with the recipe of `.readme/operating.md`. The names are addresses, or paths after `unix:`.
 fn nginx(names: &[String]) -> ExternalServer {
     let servers: String = names
         .iter()
@@ -196,9 +196,9 @@ fn nginx(names: &[String]) -> ExternalServer {
         .collect();
     support::nginx::before(|recipe| {
         let own = "server 127.0.0.1:8001 fail_timeout=1s; server 127.0.0.1:8002 fail_timeout=1s; ";
-        let recipe = readme::with(recipe, own, &servers);
+        let recipe = recipes::with(recipe, own, &servers);
         let field = format!("location / {{ add_header {INSTANCE} $upstream_addr always;");
-        readme::with(&recipe, "location / {", &field)
+        recipes::with(&recipe, "location / {", &field)
     })
 }
 

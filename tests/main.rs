@@ -75,8 +75,8 @@ mod observer;
 mod protocol;
 #[cfg(feature = "cli")]
 mod proxies;
-mod push;
 mod public_types;
+mod push;
 #[cfg(feature = "cli")]
 mod rate_and_bandwidth;
 #[cfg(feature = "cli")]

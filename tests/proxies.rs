@@ -1,5 +1,5 @@
 //! Tests of Forwarded and X-Forwarded-For: the client of a request passed on by a trusted proxy; and
-//! of uploads through nginx with the recipe of the README.
+//! of uploads through nginx with the recipe of `.readme/operating.md`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tws::{Config, ForwardedField, Networks, Outcome, Request, Response};
 
 #[cfg(feature = "auth")]
-use crate::support::{Client, nginx, pattern, readme};
+use crate::support::{Client, nginx, pattern, recipes};
 use crate::support::{TestServer, TwsProcess};
 
 /// Responds with the client's address, and whether its connection is encrypted.
@@ -178,24 +178,24 @@ fn collected_networks_contain_all_parts() {
     assert!(all.contains("[::1]:80".parse().expect("valid address")));
 }
 
-/// nginx and tws as the README says, with uploads turned on. Only the ports are others, as those of the
-/// README may be in use.
+/// nginx and tws as `.readme/operating.md` says, with uploads turned on. Only the ports are others, as those of the
+/// recipe may be in use.
 #[cfg(feature = "auth")]
 #[test]
 #[ignore = "needs nginx"]
-fn nginx_recipe_of_readme_passes_uploads_of_own_pages() {
+fn nginx_recipe_passes_uploads_of_own_pages() {
     const ANA: &str = "Authorization: Basic YW5hOnNlY3JldA==\r\n";
     let (folder, own) = (tempfile::tempdir(), tempfile::tempdir());
     let folder = folder.expect("create temporary directory");
     let own = own.expect("create temporary directory");
     let users = own.path().join("users.txt");
     fs::write(&users, crate::middleware::USERS).expect("write file");
-    let recipe = readme::code_block("nginx");
+    let recipe = recipes::code_block("nginx");
     let (_, command) = recipe
         .split_once("each: tws ")
         .expect("command of the recipe");
     let args = command.lines().next().expect("command of the recipe");
-    let args = readme::with(args, "127.0.0.1:8001", "127.0.0.1:0");
+    let args = recipes::with(args, "127.0.0.1:8001", "127.0.0.1:0");
     let [first, second] = [(); 2].map(|()| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
         command
@@ -207,8 +207,8 @@ fn nginx_recipe_of_readme_passes_uploads_of_own_pages() {
         TwsProcess::run(&mut command)
     });
     let nginx = nginx::before(|recipe| {
-        let recipe = readme::with(recipe, "127.0.0.1:8001", &first.address.to_string());
-        readme::with(&recipe, "127.0.0.1:8002", &second.address.to_string())
+        let recipe = recipes::with(recipe, "127.0.0.1:8001", &first.address.to_string());
+        recipes::with(&recipe, "127.0.0.1:8002", &second.address.to_string())
     });
     let address = nginx.address;
     let request = |method: &str, path: &str, fields: &str, content: &[u8]| {

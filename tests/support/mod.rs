@@ -19,7 +19,7 @@ pub(crate) mod pebble;
 pub(crate) mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-pub(crate) mod readme;
+pub(crate) mod recipes;
 pub(crate) mod server;
 #[cfg(feature = "acme")]
 pub(crate) mod tls_alpn;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::external_server::ExternalServer;
-use super::readme;
+use super::recipes;
 
 /// Starts nginx for a folder.
 pub(crate) fn serving(site: &Path) -> ExternalServer {
@@ -14,10 +14,10 @@ pub(crate) fn serving(site: &Path) -> ExternalServer {
     start(|address| format!("server {{ listen {address}; root {site}; index index.html; }}"))
 }
 
-/// Starts nginx with the recipe of the README, for servers of the names that `adapt` puts into it.
+/// Starts nginx with the recipe of `.readme/operating.md`, for servers of the names that `adapt` puts into it.
 pub(crate) fn before(adapt: impl Fn(&str) -> String) -> ExternalServer {
-    let recipe = adapt(readme::code_block("nginx"));
-    start(|address| readme::with(&recipe, "listen 8080;", &format!("listen {address};")))
+    let recipe = adapt(recipes::code_block("nginx"));
+    start(|address| recipes::with(&recipe, "listen 8080;", &format!("listen {address};")))
 }
 
 /// Starts nginx with these lines for its `http` block, which listen at an address.

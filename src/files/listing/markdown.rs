@@ -138,11 +138,7 @@ mod tests {
             ),
             ("<data:x>", "<p><a href=\"#\">data:x</a></p>\n"),
         ] {
-            assert_eq!(
-                render(text, 0),
-                expected,
-                "{text}"
-            );
+            assert_eq!(render(text, 0), expected, "{text}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! The recipes of the README, which tests run as they are there.
+//! The recipes for operators, which tests run as they are written there.
 
-const README: &str = include_str!("../../README.md");
+const OPERATING: &str = include_str!("../../.readme/operating.md");
 
 /// Returns the only code block in this language.
 pub(crate) fn code_block(language: &str) -> &'static str {
     let start = format!("\n```{language}\n");
-    let mut blocks = README.split(start.as_str()).skip(1);
+    let mut blocks = OPERATING.split(start.as_str()).skip(1);
     let block = blocks.next().expect("a block in this language");
     assert!(blocks.next().is_none(), "several blocks in {language}");
     let (block, _) = block.split_once("\n```\n").expect("end of block");
