@@ -69,6 +69,7 @@ fn measure(clients: usize) -> Result<()> {
     wait()?;
     let idle = resident_kib()?;
     let mut times = Vec::new();
+    let cpu_before = cpu_time()?;
     for round in 0..ROUNDS {
         let start = Instant::now();
         news.send(Event::new(format!(
@@ -79,6 +80,7 @@ fn measure(clients: usize) -> Result<()> {
         wait()?;
         times.push((start.elapsed(), sent));
     }
+    let cpu = (cpu_time()? - cpu_before) / ROUNDS as u32;
     let after = resident_kib()?;
     let start = Instant::now();
     handle.shut_down();
@@ -98,6 +100,10 @@ fn measure(clients: usize) -> Result<()> {
     );
     println!("Broadcast::send:           {}", millis(of_send));
     println!(
+        "processor time:            {} of the server for each event",
+        millis(cpu)
+    );
+    println!(
         "all streams have ended:    {} after the shutdown",
         millis(ended)
     );
@@ -112,6 +118,17 @@ fn resident_kib() -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next());
     Ok(number.ok_or("no VmRSS")?.parse()?)
+}
+
+/// Returns the processor time that the threads of this process have used.
+fn cpu_time() -> Result<Duration> {
+    let mut nanos = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let running: u64 = stat.split(' ').next().ok_or("no schedstat")?.parse()?;
+        nanos += running;
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// The clients: prints a line when all of them have the head of the response, when all have received an
