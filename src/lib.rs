@@ -310,7 +310,7 @@
 //!
 //! # Cargo features
 //!
-//! All but the last two are enabled by default. A program that embeds the library needs few of them:
+//! All but those of the last two rows are enabled by default. A program that embeds the library needs few of them:
 //! `tws = { version = "0.2", default-features = false }` has 40 crates, this one included.
 //!
 //! | feature | adds | without it |
@@ -325,6 +325,7 @@
 //! | `tls` | HTTPS: `Tls`, `Server::with_tls` | the types do not exist |
 //! | `cli` | the program `tws` | there is only the library |
 //! | `sqlite`, `tui` | of the program: users in SQLite, `--tui` | using them is an error |
+//! | `websocket` | the module `websocket` | it does not exist |
 //! | `acme`, `postgres` | of the program: automatic certificates, users in PostgreSQL | using them is an error |
 //!
 //! # How it works
