@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::support::server::announced_address;
+use crate::support::tws_process::announced_address;
 use crate::support::{ChildProcess, Client};
 
 const WARM_UP: usize = 256;
