@@ -216,7 +216,7 @@ pub(super) mod tests {
         assert_ne!(line, others, "the salt is random");
         let twice = Credentials::read_with(None, &[line.clone(), others]);
         // Lines of a file have numbers; these have not.
-        let error = twice.err().expect("one user twice").to_string();
+        let error = twice.expect_err("one user twice").to_string();
         assert!(error.starts_with("user \"ana\""), "{error}");
         let credentials = Credentials::read_with(None, &[line]).expect("credentials");
         assert!(credentials.verify("ana", "secret"));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::h2::spare_memory::SpareMemory;
 use super::http2_stats::Http2Stats;
+use super::min_rate::WaitContext;
 use super::request_head::RequestHead;
 use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
 use crate::http::Fields;
@@ -46,6 +47,24 @@ pub(crate) struct Context {
     /// The bytes that the positions in `head` refer to, if they are in no buffer of the machine: the
     /// decoded fields of an HTTP/2 request.
     pub(crate) head_bytes: Vec<u8>,
+}
+
+impl WaitContext for Context {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn idle_grace(&self) -> Duration {
+        self.idle_grace
+    }
+
+    fn min_rate_grace(&self) -> Duration {
+        self.min_rate_grace
+    }
+
+    fn min_rate_bytes_per_second(&self) -> u64 {
+        self.limits.min_rate_bytes_per_second.into()
+    }
 }
 
 /// The proxies whose forwarding fields are trusted, and which field they send.

@@ -1,9 +1,24 @@
 //! The minimum rate at which a peer has to send a request body or to take a response.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::proto::Timer;
-use crate::proto::context::Context;
+
+/// What waits depend on beside their peer. The context of an event loop implements it, which itself has
+/// memory for streams with waits.
+pub(crate) trait WaitContext {
+    /// The time, as of this iteration of the event loop.
+    fn now(&self) -> Instant;
+
+    /// How long a connection without a request is neither evicted nor closed for shutdown.
+    fn idle_grace(&self) -> Duration;
+
+    /// How long a slow client may be below the minimum rate at first.
+    fn min_rate_grace(&self) -> Duration;
+
+    /// The minimum rate; 0 for none.
+    fn min_rate_bytes_per_second(&self) -> u64;
+}
 
 /// The remaining time budget of a slow peer: the grace period, plus the bytes transferred divided by
 /// the minimum rate.
@@ -22,22 +37,22 @@ impl MinRateBudget {
     const MAX_MICROS: u32 = 30_000_000;
 
     /// The budget at the beginning of a wait.
-    pub(crate) fn of(timer: Timer, cx: &Context) -> Self {
+    pub(crate) fn of(timer: Timer, cx: &impl WaitContext) -> Self {
         match timer {
-            Timer::Body | Timer::Send if cx.limits.min_rate_bytes_per_second > 0 => {
-                Self::from_micros(cx.min_rate_grace.as_micros())
+            Timer::Body | Timer::Send if cx.min_rate_bytes_per_second() > 0 => {
+                Self::from_micros(cx.min_rate_grace().as_micros())
             }
             _ => Self::UNLIMITED,
         }
     }
 
     /// The budget after `time` in which `bytes` were transferred.
-    pub(crate) fn after(self, time: Duration, bytes: usize, cx: &Context) -> Self {
+    pub(crate) fn after(self, time: Duration, bytes: usize, cx: &impl WaitContext) -> Self {
         if self == Self::UNLIMITED {
             return self;
         }
         let max = Self::of(Timer::Send, cx).micros.max(Self::MAX_MICROS);
-        let rate = u128::from(cx.limits.min_rate_bytes_per_second.max(1));
+        let rate = u128::from(cx.min_rate_bytes_per_second().max(1));
         let left = u128::from(self.micros).saturating_sub(time.as_micros());
         let earned = bytes as u128 * 1_000_000 / rate;
         let micros = Self::from_micros(left + earned).micros.min(max);

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::min_rate::MinRateBudget;
+use super::min_rate::{MinRateBudget, WaitContext};
 use crate::config::Timeouts;
 use crate::proto::Timer;
-use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
 
 /// One wait. With HTTP/1.1 a connection has one at a time.
@@ -39,11 +38,11 @@ impl Wait {
     }
 
     /// The wait of an exchange that begins now.
-    pub(crate) fn new(timer: Timer, exchange: ExchangeId, cx: &Context) -> Self {
+    pub(crate) fn new(timer: Timer, exchange: ExchangeId, cx: &impl WaitContext) -> Self {
         Self {
             timer,
             exchange,
-            since: cx.now,
+            since: cx.now(),
             budget: MinRateBudget::of(timer, cx),
             in_flight: 0,
         }
@@ -63,13 +62,13 @@ impl Wait {
     }
 
     /// Returns true if the connection has waited for a request for longer than the grace period.
-    pub(crate) fn is_idle_beyond_grace(&self, cx: &Context) -> bool {
+    pub(crate) fn is_idle_beyond_grace(&self, cx: &impl WaitContext) -> bool {
         self.timer == Timer::KeepAlive && self.is_beyond_grace(cx)
     }
 
     /// Returns true if the wait has lasted for longer than the grace period.
-    pub(crate) fn is_beyond_grace(&self, cx: &Context) -> bool {
-        cx.now.saturating_duration_since(self.since) >= cx.idle_grace
+    pub(crate) fn is_beyond_grace(&self, cx: &impl WaitContext) -> bool {
+        cx.now().saturating_duration_since(self.since) >= cx.idle_grace()
     }
 
     /// Returns when the wait ends; `None` if it may last.
@@ -113,7 +112,7 @@ impl Wait {
         exchange: ExchangeId,
         received: usize,
         sent: usize,
-        cx: &Context,
+        cx: &impl WaitContext,
     ) {
         if timer != self.timer || exchange != { self.exchange } {
             let budget = self.budget_for(timer, cx);
@@ -128,17 +127,17 @@ impl Wait {
         self.in_flight = { self.in_flight }.saturating_add(sent_bytes);
         match timer {
             Timer::Body if received > 0 => self.on_progress(received, cx),
-            Timer::HalfClosed if sent > 0 || received > 0 => self.since = cx.now,
+            Timer::HalfClosed if sent > 0 || received > 0 => self.since = cx.now(),
             _ => {}
         }
     }
 
     /// The budget of a wait that follows this one.
-    fn budget_for(&self, timer: Timer, cx: &Context) -> MinRateBudget {
+    fn budget_for(&self, timer: Timer, cx: &impl WaitContext) -> MinRateBudget {
         let budget = self.budget;
         match (self.timer, timer) {
             (Timer::Send, Timer::Send | Timer::Handler | Timer::HalfClosed) => {
-                let time = cx.now.saturating_duration_since(self.since);
+                let time = cx.now().saturating_duration_since(self.since);
                 budget.after(time, 0, cx)
             }
             (Timer::Handler | Timer::HalfClosed, Timer::Handler | Timer::HalfClosed) => budget,
@@ -160,7 +159,7 @@ impl Wait {
 
     /// Counts the bytes that the peer has acknowledged as progress. The kernel takes more at once
     /// than a slow peer does in a minute, so what it has taken says nothing.
-    pub(crate) fn on_acked(&mut self, unacknowledged: u32, cx: &Context) {
+    pub(crate) fn on_acked(&mut self, unacknowledged: u32, cx: &impl WaitContext) {
         let acked = { self.in_flight }.saturating_sub(unacknowledged);
         if acked > 0 {
             self.in_flight -= acked;
@@ -169,10 +168,10 @@ impl Wait {
     }
 
     /// The peer has sent or acknowledged bytes.
-    pub(crate) fn on_progress(&mut self, bytes: usize, cx: &Context) {
-        let time = cx.now.saturating_duration_since(self.since);
+    pub(crate) fn on_progress(&mut self, bytes: usize, cx: &impl WaitContext) {
+        let time = cx.now().saturating_duration_since(self.since);
         self.budget = { self.budget }.after(time, bytes, cx);
-        self.since = cx.now;
+        self.since = cx.now();
     }
 }
 
@@ -182,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::proto::context::RecordMode;
+    use crate::proto::context::{Context, RecordMode};
 
     /// The peer has acknowledged what it has room for, and reads the rest slowly. It keeps the minimum
     /// rate, whether the server has waited for a disk in the meantime or has got a further request.

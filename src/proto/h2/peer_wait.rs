@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Timeouts;
 use crate::proto::Timer;
-use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
+use crate::proto::min_rate::WaitContext;
 use crate::proto::wait::Wait;
 
 /// A wait for the peer. While it is interrupted, because something else is waited for, no time passes;
@@ -19,7 +19,7 @@ pub(crate) struct PeerWait {
 
 impl PeerWait {
     /// No wait yet.
-    pub(crate) fn none(stream: u32, cx: &Context) -> Self {
+    pub(crate) fn none(stream: u32, cx: &impl WaitContext) -> Self {
         Self {
             wait: Wait::new(Timer::Handler, ExchangeId(stream), cx),
             is_active: false,
@@ -27,29 +27,29 @@ impl PeerWait {
     }
 
     /// Begins to wait, or goes on with a wait of the same kind.
-    pub(crate) fn begin(&mut self, timer: Timer, stream: u32, cx: &Context) {
+    pub(crate) fn begin(&mut self, timer: Timer, stream: u32, cx: &impl WaitContext) {
         if self.wait.timer() != timer {
             self.wait = Wait::new(timer, ExchangeId(stream), cx);
         } else if !self.is_active {
-            self.wait.resume(cx.now);
+            self.wait.resume(cx.now());
         }
         self.is_active = true;
     }
 
     /// The peer has sent some of the body, or has let some of the response be sent.
-    pub(crate) fn on_progress(&mut self, timer: Timer, bytes: usize, cx: &Context) {
+    pub(crate) fn on_progress(&mut self, timer: Timer, bytes: usize, cx: &impl WaitContext) {
         if self.wait.timer() != timer {
             return;
         }
         if !self.is_active {
-            self.wait.resume(cx.now);
+            self.wait.resume(cx.now());
         }
         self.wait.on_progress(bytes, cx);
     }
 
     /// Stops the wait, until it begins again: the stream waits for something else than its peer. The time
     /// that the peer has used counts.
-    pub(crate) fn interrupt(&mut self, cx: &Context) {
+    pub(crate) fn interrupt(&mut self, cx: &impl WaitContext) {
         if self.is_active {
             self.wait.on_progress(0, cx);
             self.is_active = false;
