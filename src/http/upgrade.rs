@@ -79,7 +79,6 @@ pub(crate) enum AfterAdvance {
 pub(crate) struct UpgradeJob(Box<dyn FnOnce() + Send>);
 
 impl UpgradeJob {
-    #[cfg(any(feature = "websocket", test))]
     pub(crate) fn new(run: impl FnOnce() + Send + 'static) -> Self {
         Self(Box::new(run))
     }
