@@ -3,7 +3,7 @@
 //! requests to each.
 //!
 //! ```sh
-//! cargo bench --bench comparison                       # all workloads, about 24 minutes
+//! cargo bench --bench comparison                       # all workloads, about 25 minutes
 //! cargo bench --bench comparison -- --quick            # smoke test; figures are not significant
 //! cargo bench --bench comparison -- --only 1-KiB --write .readme
 //! ```
