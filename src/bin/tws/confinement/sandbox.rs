@@ -27,9 +27,9 @@
 //! - To execute what is in the folder of this program, with the libraries it needs, so that an
 //!   upgrade can start the next version; the program alone if it is in `/` or in the home folder.
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
-//!   is readable, unless it is `/`, a home folder, or a folder that programs and users share (`/tmp`,
-//!   `/var`, `/var/lib`). Other folders beneath `/`, such as `/srv`, `/app` or `/data`, are for the data of
-//!   services.
+//!   is readable, unless it is `/`, a home folder, or a folder that programs and users share (`/var`,
+//!   `/var/lib`). Other folders beneath `/`, such as `/srv`, `/app` or `/data`, are for the data of
+//!   services. In `/tmp` everybody can make files, and nothing there is kept secret by its path.
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.
@@ -90,8 +90,8 @@ const COMMON: [&str; 7] = [
 ];
 
 /// Folders that many programs or users share: those of the Filesystem Hierarchy Standard 3.0, but for
-/// `/srv`, those of package managers, and some below the first level.
-const SHARED: [&str; 29] = [
+/// `/srv` and those of temporary files, those of package managers, and some below the first level.
+const SHARED: [&str; 26] = [
     "/bin",
     "/boot",
     "/dev",
@@ -111,16 +111,13 @@ const SHARED: [&str; 29] = [
     "/sbin",
     "/snap",
     "/sys",
-    "/tmp",
     "/usr",
     "/var",
-    "/dev/shm",
     "/run/user",
     "/usr/local",
     "/var/lib",
     "/var/log",
     "/var/spool",
-    "/var/tmp",
 ];
 
 /// What the process may do after [`Sandbox::enter`].
