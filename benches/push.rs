@@ -1,8 +1,8 @@
-//! Measures server-sent events on one event loop: the time from [`Broadcast::send`] until the last of
+//! Measures server-sent events: the time from [`Broadcast::send`] until the last of
 //! 10,000 clients has received the event, and the memory of the server.
 //!
 //! ```text
-//! cargo bench --bench push [-- CLIENTS]
+//! cargo bench --bench push [-- CLIENTS [EVENT_LOOPS]]
 //! ```
 //!
 //! Both ends need a file descriptor for each client, so the clients are a process of their own, which
@@ -32,22 +32,24 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["clients", address, count] => receive(address.parse()?, count.parse()?),
         // `cargo test --benches` runs every benchmark once.
-        [.., "--test"] | ["--test", ..] => measure(100),
+        [.., "--test"] | ["--test", ..] => measure(100, NonZeroUsize::MIN),
         _ => {
-            let count = arguments.iter().find_map(|argument| argument.parse().ok());
-            measure(count.unwrap_or(CLIENTS))
+            let mut numbers = arguments.iter().filter_map(|argument| argument.parse().ok());
+            let clients = numbers.next().unwrap_or(CLIENTS);
+            let event_loops = numbers.next().and_then(NonZeroUsize::new);
+            measure(clients, event_loops.unwrap_or(NonZeroUsize::MIN))
         }
     }
 }
 
-fn measure(clients: usize) -> Result<()> {
+fn measure(clients: usize, event_loops: NonZeroUsize) -> Result<()> {
     let news = Broadcast::new(16);
     let router = Router::with_state(news.clone())
         .get("/events", |news: &Broadcast, _: &Request<'_>| {
             Response::sse(news.subscribe())
         });
     let mut config = Config::default().with_port(0);
-    config.workers = Some(NonZeroUsize::MIN);
+    config.workers = Some(event_loops);
     let server = Server::bind(config)?;
     let handle = server.handle();
     let address = handle.local_addresses()[0];
@@ -92,7 +94,7 @@ fn measure(clients: usize) -> Result<()> {
     times.sort_unstable();
     let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     let (median, of_send) = times[ROUNDS / 2];
-    println!("{clients} clients on one event loop");
+    println!("{clients} clients, event loops: {event_loops}");
     println!(
         "last client has the event: median {}, worst {}",
         millis(median),
