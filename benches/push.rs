@@ -34,7 +34,9 @@ fn main() -> Result<()> {
         // `cargo test --benches` runs every benchmark once.
         [.., "--test"] | ["--test", ..] => measure(100, NonZeroUsize::MIN),
         _ => {
-            let mut numbers = arguments.iter().filter_map(|argument| argument.parse().ok());
+            let mut numbers = arguments
+                .iter()
+                .filter_map(|argument| argument.parse().ok());
             let clients = numbers.next().unwrap_or(CLIENTS);
             let event_loops = numbers.next().and_then(NonZeroUsize::new);
             measure(clients, event_loops.unwrap_or(NonZeroUsize::MIN))
