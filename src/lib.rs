@@ -193,7 +193,8 @@
 //!
 //! There are [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth`
 //! (feature `auth`) for passwords, [`SlowLog`] for slow responses and [`AllowedHosts`] for host names:
-//! `.layer(|app| SlowLog::new(app, threshold))`. [`Router::nest`] mounts a handler below a prefix.
+//! `.layer(|app| SlowLog::new(app, threshold))`. `.layer(request_id())` gives each request an identifier
+//! ([`request_id`]), and `.layer(security_headers())` adds header fields for browsers ([`security_headers`]). [`Router::nest`] mounts a handler below a prefix.
 //!
 //! # Deferred responses
 //!
@@ -452,7 +453,10 @@ pub use handler::{
     IntoHandler, Job, Outcome, Responder, StreamingBody, TestClient, blocking,
 };
 pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
-pub use middleware::{AllowedHosts, Around, Cors, Next, Rate, RateLimit, SlowLog, around};
+pub use middleware::{
+    AllowedHosts, Around, Cors, Next, Rate, RateLimit, RequestId, SlowLog, around, request_id,
+    security_headers,
+};
 #[cfg(feature = "auth")]
 pub use middleware::{AuthenticatedUser, BasicAuth, Credentials};
 pub use proto::h1::check_head;

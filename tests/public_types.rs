@@ -30,6 +30,7 @@ fn types_are_send_and_sync_and_errors_are_errors() {
     is_shared::<tws::Router>();
     is_shared::<tws::Router<String>>();
     is_shared::<tws::ServerHandle>();
+    is_shared::<tws::RequestId>();
     is_shared::<tws::SlowLog>();
     is_shared::<tws::StaticFiles>();
     is_shared::<tws::TestClient>();

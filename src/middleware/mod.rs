@@ -2,8 +2,8 @@
 //! implements all methods of [`Handler`](crate::Handler), those about bodies too. A function that wraps a
 //! handler is a layer of [`Router::layer`](crate::Router::layer).
 //!
-//! [`around`] makes a layer from a closure. The built-in ones are types of their own, because each treats
-//! the three methods differently: a limit counts a request in the first one that is called, CORS answers
+//! [`around`] makes a layer from a closure, and [`request_id`] and [`security_headers`] are such. The other ones
+//! are types of their own, because each treats the three methods differently: a limit counts a request in the first one that is called, CORS answers
 //! preflights before the content of a request is judged, and verified passwords are asked for again.
 //!
 //! The program chooses the order. [`Cors`] belongs outside `BasicAuth`, because browsers send
@@ -21,6 +21,8 @@ mod credentials;
 #[cfg(feature = "auth")]
 mod password_pool;
 mod rate_limit;
+mod request_id;
+mod security_headers;
 mod slow_log;
 #[cfg(test)]
 mod test_clock;
@@ -33,4 +35,6 @@ pub use cors::Cors;
 #[cfg(feature = "auth")]
 pub use credentials::Credentials;
 pub use rate_limit::{Rate, RateLimit};
+pub use request_id::{RequestId, request_id};
+pub use security_headers::security_headers;
 pub use slow_log::SlowLog;
