@@ -4,9 +4,6 @@ use std::fmt::{self, Display, Formatter};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// The last second of the year 9999.
-const LAST_SECOND: i64 = 253_402_300_799;
-
 /// A date of the Gregorian calendar, from the year 0 to 9999, and a time of day, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UtcDateTime {
@@ -64,8 +61,8 @@ impl UtcDateTime {
             minute: 59,
             second: 59,
         };
-        let seconds = i64::try_from(seconds).unwrap_or(LAST_SECOND);
-        Self::from_unix_seconds(seconds).unwrap_or(LAST)
+        let seconds = i64::try_from(seconds).ok();
+        seconds.and_then(Self::from_unix_seconds).unwrap_or(LAST)
     }
 
     /// Returns the first three letters of the month's English name.
@@ -102,6 +99,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The last second of the year 9999.
+    const LAST_SECOND: i64 = 253_402_300_799;
 
     fn shown(seconds: i64) -> Option<String> {
         UtcDateTime::from_unix_seconds(seconds).map(|time| time.to_string())

@@ -244,7 +244,7 @@ fn text(text: &str) -> Call {
 fn messages_are_received_however_they_are_fragmented_and_split() {
     let frame = client_frame;
     let euro = "€".as_bytes();
-    /// Frames, the messages of which the handler is told, and the output.
+    /// Frames, the messages that the handler gets, and the output.
     type Case = (Vec<Vec<u8>>, Vec<Call>, Vec<u8>);
     let table: &[Case] = &[
         (vec![frame(FIN | TEXT, b"")], vec![text("")], vec![]),
@@ -330,6 +330,7 @@ fn violations_are_answered_with_their_code() {
     const RSV: [u8; 3] = [0x40, 0x20, 0x10];
     let frame = client_frame;
     let (protocol, utf8, size) = (1002, 1007, 1009);
+    let announced = |len: u64| [&[FIN | BINARY, 0xff][..], &len.to_be_bytes(), &[0; 4]].concat();
     let mut table: Vec<(Vec<Vec<u8>>, u16)> = vec![
         (vec![server_frame(FIN | TEXT, b"unmasked")], protocol),
         (vec![frame(FIN | CONTINUATION, b"")], protocol),
@@ -379,44 +380,8 @@ fn violations_are_answered_with_their_code() {
             size,
         ),
         // Announced sizes for which no memory is reserved.
-        (
-            vec![vec![
-                FIN | BINARY,
-                0xff,
-                0x7f,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0,
-                0,
-                0,
-                0,
-            ]],
-            size,
-        ),
-        (
-            vec![vec![
-                FIN | BINARY,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0xff,
-                0,
-                0,
-                0,
-                0,
-            ]],
-            size,
-        ),
+        (vec![announced(u64::MAX >> 1)], size),
+        (vec![announced(u64::MAX)], size),
     ];
     for bit in RSV {
         table.push((vec![frame(FIN | bit | TEXT, b"x")], protocol));

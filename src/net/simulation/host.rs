@@ -137,14 +137,12 @@ impl SimulatedServices {
     }
 
     pub(super) fn has_wake_up(&self) -> bool {
-        !self.wake_ups.lock().is_empty()
+        !self.wake_ups.is_empty()
     }
 
     /// Takes any of the undelivered wake-ups.
     pub(super) fn take_wake_up(&mut self) -> Option<ExchangeId> {
-        let mut wake_ups = self.wake_ups.lock();
-        let at = self.rng.below(wake_ups.len().max(1));
-        (at < wake_ups.len()).then(|| wake_ups.swap_remove(at))
+        self.wake_ups.take_any(&mut self.rng)
     }
 
     /// No body may have ended early: the server has not shut down.
@@ -462,7 +460,7 @@ impl Services for SimulatedServices {
             BodySource::Polled(body) => {
                 if self.rng.one_in(10) {
                     // A wake-up without a reason.
-                    self.wake_ups.lock().push(exchange);
+                    self.wake_ups.push(exchange);
                 }
                 let (pulled, fails) = self.polled.poll(body, exchange, &self.wake_ups);
                 if let Some(last) = self.exchanges.last_mut() {

@@ -21,7 +21,25 @@ use crate::sync::Mutex;
 pub(super) const PIECE_BYTE: u8 = b'x';
 
 /// The exchanges whose bodies may have their next piece, as undelivered messages.
-pub(super) type WakeUps = Arc<Mutex<Vec<ExchangeId>>>;
+#[derive(Clone, Debug, Default)]
+pub(super) struct WakeUps(Arc<Mutex<Vec<ExchangeId>>>);
+
+impl WakeUps {
+    pub(super) fn push(&self, exchange: ExchangeId) {
+        self.0.lock().push(exchange);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// Takes any of them.
+    pub(super) fn take_any(&self, rng: &mut Rng) -> Option<ExchangeId> {
+        let mut exchanges = self.0.lock();
+        let at = rng.below(exchanges.len().max(1));
+        (at < exchanges.len()).then(|| exchanges.swap_remove(at))
+    }
+}
 
 pub(super) struct Publisher {
     sender: PieceSender,
@@ -41,7 +59,7 @@ struct MessageWaker {
 
 impl Wake for MessageWaker {
     fn wake(self: Arc<Self>) {
-        self.wake_ups.lock().push(self.exchange);
+        self.wake_ups.push(self.exchange);
     }
 }
 
@@ -119,7 +137,7 @@ impl PolledLength {
     ) -> (Pulled, bool) {
         let waker = Waker::from(Arc::new(MessageWaker {
             exchange,
-            wake_ups: Arc::clone(wake_ups),
+            wake_ups: wake_ups.clone(),
         }));
         match body.poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => (Pulled::Parked(body), false),

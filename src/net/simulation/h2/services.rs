@@ -161,14 +161,12 @@ impl MultiplexedServices {
     }
 
     pub(super) fn has_wake_up(&self) -> bool {
-        !self.wake_ups.lock().is_empty()
+        !self.wake_ups.is_empty()
     }
 
     /// Takes any of the undelivered wake-ups.
     pub(super) fn take_wake_up(&mut self) -> Option<ExchangeId> {
-        let mut wake_ups = self.wake_ups.lock();
-        let at = self.rng.below(wake_ups.len().max(1));
-        (at < wake_ups.len()).then(|| wake_ups.swap_remove(at))
+        self.wake_ups.take_any(&mut self.rng)
     }
 
     pub(super) fn can_run_job(&self) -> bool {
@@ -458,9 +456,9 @@ impl Services for MultiplexedServices {
             BodySource::Polled(body) => {
                 if self.rng.one_in(10) {
                     // A wake-up without a reason.
-                    self.wake_ups.lock().push(id);
+                    self.wake_ups.push(id);
                 }
-                let wake_ups = Arc::clone(&self.wake_ups);
+                let wake_ups = self.wake_ups.clone();
                 let exchange = self.exchange(id.0);
                 let (pulled, fails) = exchange.polled.poll(body, id, &wake_ups);
                 exchange.failed |= fails;
