@@ -151,8 +151,8 @@ impl BodyStream {
         Self::written_with_cancellation(|out, _| write(out))
     }
 
-    /// Like [`written`](Self::written), for a writer that waits. It is told when the client has
-    /// disconnected, and must return then: until it does, it occupies its thread. A body that waits for
+    /// Like [`written`](Self::written), for a writer that waits. Its cancellation reports that the client
+    /// has disconnected, and it must return then: until it does, it occupies its thread. A body that waits for
     /// most of its time is better sent through a [`channel`](Self::channel), which needs no thread.
     ///
     /// ```

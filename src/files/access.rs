@@ -7,7 +7,7 @@
 //!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
-//! everybody to whom that path is: [`Rules::permit_as_well`].
+//! all clients to which that path is open: [`Rules::permit_as_well`].
 
 use std::path::Path;
 use std::sync::Arc;

@@ -210,7 +210,7 @@ impl Session {
         self.end(close);
     }
 
-    /// The connection has ended; the handler is told, once, unless it was never called.
+    /// The connection has ended. The handler is called, once, unless it was not called before.
     fn end(&mut self, close: Close) {
         self.sender.end();
         let before = std::mem::replace(&mut self.phase, Phase::Closed);

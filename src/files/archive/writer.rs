@@ -99,7 +99,7 @@ impl ArchiveWriter {
                 builder.append_data(&mut header, name_as_path(name), io::empty())
             }
             Archive::Zip { zip, names } => {
-                let Some(name) = names.of_folder(name) else {
+                let Some(name) = names.folder_name(name) else {
                     return Ok(());
                 };
                 let options = zip_options(modified)?.unix_permissions(FOLDER_MODE);
@@ -137,7 +137,7 @@ impl ArchiveWriter {
                     }
                     _ => options,
                 };
-                Ok(zip.start_file(names.of_file(name), options)?)
+                Ok(zip.start_file(names.file_name(name), options)?)
             }
         }
     }
@@ -192,14 +192,14 @@ impl ArchiveWriter {
 impl ZipNames {
     /// Returns the name of a folder, or `None` if it is that of one in the archive, which has the entries of
     /// both then.
-    fn of_folder(&mut self, name: &[u8]) -> Option<String> {
+    fn folder_name(&mut self, name: &[u8]) -> Option<String> {
         let name = zip_name(name);
         let is_new = !name.contains('%') || self.0.insert(name.clone(), 1).is_none();
         is_new.then_some(name)
     }
 
     /// Returns a name that no other file in the archive has: with a number at its end, if need be.
-    fn of_file(&mut self, name: &[u8]) -> String {
+    fn file_name(&mut self, name: &[u8]) -> String {
         let name = zip_name(name);
         if !name.contains('%') {
             return name;

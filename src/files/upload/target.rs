@@ -79,8 +79,8 @@ fn is_folder(name: &[u8]) -> bool {
     name.is_empty() || name.ends_with(b"/")
 }
 
-/// Rejects `.well-known` and names in it, which speak for the whole host: certificate authorities give a
-/// certificate to those who can write there (RFC 8615 §4.1, RFC 8555 §8.3).
+/// Rejects `.well-known` and names in it, which speak for the whole host: certificate authorities issue
+/// certificates for proof of writing there (RFC 8615 §4.1, RFC 8555 §8.3).
 pub(in crate::files) fn check_well_known(name: &[u8]) -> Result<(), ExplainedError> {
     const WELL_KNOWN: &[u8] = b".well-known";
     // A subfolder may be the root of another host.

@@ -145,7 +145,7 @@ impl Pace {
         self.slow = Some(Box::new(SlowPeer::NotPaced));
     }
 
-    /// Time has passed. If a permit that was denied is of no use any more, nobody asks for it again.
+    /// Time has passed. If a permit that was denied is of no use any more, it is not asked for again.
     pub(super) fn on_time(&mut self, now: Instant) {
         let hold = self.pacing_mut().and_then(|pacing| pacing.hold.as_mut());
         if let Some(hold) = hold {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_is_not_unread() {
+    fn bytes_in_flight_are_not_unread() {
         for (millis, unacknowledged, permit) in [
             (0, 114_688, BulkPermit::Granted),
             (0, 114_689, BulkPermit::Denied),

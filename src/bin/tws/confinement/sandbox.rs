@@ -29,7 +29,7 @@
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
 //!   is readable, unless it is `/`, a home folder, or a folder that programs and users share (`/var`,
 //!   `/var/lib`). Other folders beneath `/`, such as `/srv`, `/app` or `/data`, are for the data of
-//!   services. In `/tmp` everybody can make files, and nothing there is kept secret by its path.
+//!   services. In `/tmp` every user can make files, and nothing there is kept secret by its path.
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.

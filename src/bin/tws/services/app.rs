@@ -307,7 +307,7 @@ fn without_feature(path: &Path) -> Error {
     ))
 }
 
-/// Requires the passwords of those users who may request all paths, if there are any.
+/// Requires the passwords of the users that may request all paths, if there are any.
 #[cfg(feature = "auth")]
 pub(crate) fn auth_layer(settings: &Settings) -> Result<Option<AuthLayer>, Error> {
     if !settings.has_users_for_all() {
