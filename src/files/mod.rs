@@ -50,13 +50,14 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
-use crate::site::{Compress, RequiredPasswords, Site};
+use crate::site::{Compress, RequiredPasswords, RootOpener, Site};
 use archive_format::ArchiveFormat;
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
+pub use root::ReplaceableRoot;
 use serve::SiteFiles;
 pub use sidecars::{SidecarReport, Sidecars};
 use tree::ListingTicket;
@@ -95,8 +96,25 @@ impl StaticFiles {
     /// As [`new`](Self::new), for the hosts' roots too; [`Error::System`] if the system has no
     /// memory for a generated file.
     pub fn with_site(path: impl AsRef<Path>, site: &Site) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let default = Arc::new(SiteFiles::open(path, site)?);
+        Self::open(path.as_ref(), site, None)
+    }
+
+    /// As [`with_site`](Self::with_site), in a process that a sandbox may deny a folder that takes the
+    /// place of a root later: `opener` opens it then.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_site`](Self::with_site).
+    pub fn with_opener(
+        path: impl AsRef<Path>,
+        site: &Site,
+        opener: &Arc<dyn RootOpener>,
+    ) -> Result<Self, Error> {
+        Self::open(path.as_ref(), site, Some(opener))
+    }
+
+    fn open(path: &Path, site: &Site, opener: Option<&Arc<dyn RootOpener>>) -> Result<Self, Error> {
+        let default = Arc::new(SiteFiles::open(path, site, opener)?);
         let mut named = Vec::new();
         for host in &site.hosts {
             let root = host.root.as_deref().unwrap_or(Path::new("."));
@@ -104,7 +122,7 @@ impl StaticFiles {
             // The rules of the default site about access come first, on every host.
             host_site.access.splice(0..0, site.access.iter().cloned());
             host_site.auth.splice(0..0, site.auth.iter().cloned());
-            let files = SiteFiles::open(&path.join(root), &host_site)?;
+            let files = SiteFiles::open(&path.join(root), &host_site, opener)?;
             named.push((host.names.clone(), Arc::new(files)));
         }
         let hosts = Arc::new(VirtualHosts { default, named });
@@ -136,7 +154,7 @@ impl StaticFiles {
     /// codings and media types are not considered. May block on a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = &self.hosts.site_of(request).tree;
-        let snapshot = tree.snapshot(Blocking::Allowed, Instant::now());
+        let snapshot = tree.snapshot_blocking(Instant::now());
         let resolver = Resolver {
             rules: &tree.rules,
             root: &snapshot.root,

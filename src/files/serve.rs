@@ -28,7 +28,7 @@ use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
-use crate::site::{Deletion, Listing, Site};
+use crate::site::{Deletion, Listing, RootOpener, Site};
 
 /// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
 /// anything may be.
@@ -43,10 +43,14 @@ pub(super) struct SiteFiles {
 
 impl SiteFiles {
     /// Opens the folder, or the folder of the single file, that `path` names.
-    pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        site: &Site,
+        opener: Option<&Arc<dyn RootOpener>>,
+    ) -> Result<Self, Error> {
         content_tag::check(site)?;
         Ok(Self {
-            tree: Tree::open(path, site)?,
+            tree: Tree::open(path, site, opener)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
             archives: ArchivePolicy::of(site)?,
             management: site.manage.as_ref().map(|manage| manage.delete),
@@ -77,7 +81,9 @@ impl SiteFiles {
             return response;
         }
         let now = Instant::now();
-        let snapshot = self.tree.snapshot(blocking, now);
+        let Some(snapshot) = self.tree.snapshot(blocking, now) else {
+            return Err(Postponed::Lookup);
+        };
         let lookup = self.lookup(&snapshot, request, blocking, now);
         let served = match lookup.serve(self.page_features()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {

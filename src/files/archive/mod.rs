@@ -102,7 +102,7 @@ impl SiteFiles {
         device: u64,
     ) -> Result<Response, Postponed> {
         let now = Instant::now();
-        let snapshot = self.tree.snapshot(Blocking::Allowed, now);
+        let snapshot = self.tree.snapshot_blocking(now);
         let folder = request.path_bytes();
         let folder = folder.strip_prefix(b"/").unwrap_or(folder);
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
