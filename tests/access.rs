@@ -423,3 +423,83 @@ fn rules_hold_for_files_beside_that_of_the_path() {
     let kept = fs::read_to_string(at.join("www/app/README.md")).expect("read file");
     assert_eq!(kept, "www/app/README.md");
 }
+
+/// Pages of the permitted origin can read why they get an error, and browsers ask for permission without
+/// a password, whether `cors` is a key of the site or the flag.
+#[test]
+fn cors_applies_to_errors_of_access_rules_and_preflights() {
+    let rules = "cors = \"https://a.test\"\n\
+                 [[access]]\npath = '/denied/*'\ndeny = ['all']\n";
+    let auth = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n";
+    let has_auth = cfg!(feature = "auth");
+    let folder = machine(&[rules, auth][..if has_auth { 2 } else { 1 }].concat());
+    #[cfg(feature = "auth")]
+    write(folder.path(), "ana.txt", crate::middleware::USERS);
+    let folder_of_flag = machine("[[access]]\npath = '/denied/*'\ndeny = ['all']\n");
+    let site = start(folder.path(), &[]);
+    let site_of_flag = start(folder_of_flag.path(), &["--cors=https://a.test"]);
+    let table = [
+        ("/a.txt", 200, true),
+        ("/none", 404, true),
+        ("/denied/x", 403, true),
+        ("/private/x.txt", 401, has_auth),
+    ];
+    for (process, is_key) in [(&site, true), (&site_of_flag, false)] {
+        let mut client = process.client();
+        let mut http2 = H2Client::connect(process.address);
+        let preflight = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        for (path, status, is_tested) in table {
+            if !is_tested || !is_key && status == 401 {
+                continue;
+            }
+            let origin = Some("https://a.test");
+            let response = client.request("GET", path, "Origin: https://a.test\r\n");
+            assert_eq!(response.status, status, "{path}");
+            let allowed = response.field("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{path}");
+            let response = client.request("OPTIONS", path, preflight);
+            assert_eq!(response.status, 204, "{path}");
+            let allowed = response.field("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{path}");
+            assert!(response.field("access-control-allow-methods").is_some());
+            let fields = [("origin", "https://a.test")];
+            let stream = http2.request("GET", path, &fields);
+            let response = http2.response(stream);
+            assert_eq!(response.status(), status, "HTTP/2 {path}");
+            assert_eq!(response.field("access-control-allow-origin"), origin);
+            let fields = [fields[0], ("access-control-request-method", "GET")];
+            let stream = http2.request("OPTIONS", path, &fields);
+            let response = http2.response(stream);
+            assert_eq!(response.status(), 204, "HTTP/2 {path}");
+            assert_eq!(response.field("access-control-allow-origin"), origin);
+        }
+        // Other requests with this method need a password, and permission.
+        assert_eq!(client.request("OPTIONS", "/denied/x", "").status, 403);
+        if is_key && has_auth {
+            assert_eq!(client.request("OPTIONS", "/private/x.txt", "").status, 401);
+        }
+    }
+}
+
+#[test]
+fn cors_of_several_origins_applies_to_errors_and_preflights() {
+    let folder = machine(
+        "cors = [\"https://a.test\", \"https://b.test\"]\n\
+         [[access]]\npath = '/denied/*'\ndeny = ['all']\n",
+    );
+    let site = start(folder.path(), &[]);
+    let mut client = site.client();
+    for (origin, expected) in [
+        ("https://b.test", Some("https://b.test")),
+        ("https://c.test", None),
+    ] {
+        for path in ["/denied/x", "/a.txt"] {
+            for method in ["GET", "OPTIONS"] {
+                let fields = format!("Origin: {origin}\r\nAccess-Control-Request-Method: GET\r\n");
+                let response = client.request(method, path, &fields);
+                let allowed = response.field("access-control-allow-origin");
+                assert_eq!(allowed, expected, "{method} {path}");
+            }
+        }
+    }
+}

@@ -58,7 +58,7 @@ use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
 pub use root::ReplaceableRoot;
-use serve::SiteFiles;
+use serve::{MAX_IGNORED_BYTES, SiteFiles};
 pub use sidecars::{SidecarReport, Sidecars};
 use tree::ListingTicket;
 use virtual_hosts::VirtualHosts;
@@ -193,10 +193,6 @@ impl StaticFiles {
     }
 }
 
-/// Content in a GET request has no meaning (RFC 9110 §9.3.1); up to this much is read and ignored,
-/// so that the connection can be kept.
-const MAX_IGNORED_BYTES: usize = 64 * 1024;
-
 impl StaticFiles {
     fn answer(&self, site: &Arc<SiteFiles>, request: &Request<'_>) -> Outcome {
         if site.is_upload(request.method()) {
@@ -233,11 +229,17 @@ impl StaticFiles {
         access::restrict_networks(inner, &self.hosts)
     }
 
-    /// Wraps a handler of which this one is a part, so that the header rules of the requested host for
-    /// errors apply to all error responses, such as those of middlewares.
+    /// Wraps a handler of which this one is a part, so that what the requested host says about errors
+    /// applies to all error responses, such as those of middlewares: the header rules for errors, and the
+    /// origins whose pages may read responses. If there are such origins, preflight requests of browsers
+    /// are answered, and do not reach the handler: they carry no password (Fetch §4.8).
     pub fn add_error_fields(&self, inner: impl Handler + 'static) -> BoxHandler {
         let hosts = Arc::clone(&self.hosts);
-        if hosts.sites().any(|site| site.tree.rules.has_error_fields) {
+        let has_fields = |site: &SiteFiles| {
+            let rules = &site.tree.rules;
+            rules.has_error_fields || rules.cors.is_some()
+        };
+        if hosts.sites().any(has_fields) {
             BoxHandler::new(ErrorFields::new(inner, hosts))
         } else {
             BoxHandler::new(inner)

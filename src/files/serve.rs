@@ -30,6 +30,10 @@ use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
 use crate::site::{Deletion, Listing, RootOpener, Site};
 
+/// Content in a GET or an OPTIONS request has no meaning (RFC 9110 §9.3); up to this much is read and
+/// ignored, so that the connection can be kept.
+pub(super) const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
 /// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
 /// anything may be.
 #[derive(Debug)]
@@ -165,7 +169,7 @@ impl SiteFiles {
 
     /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the
     /// permission to read (Fetch §4.8).
-    fn options(&self, request: &Request<'_>) -> Response {
+    pub(super) fn options(&self, request: &Request<'_>) -> Response {
         let rules = &self.tree.rules;
         let mut response = allowing(
             Response::new(StatusCode::NO_CONTENT),
