@@ -47,6 +47,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::body::Cancellation;
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
@@ -304,7 +305,13 @@ impl PostponedRequest {
             Postponed::Lookup => DiskJob::short(device, move || self.respond(Blocking::Short)),
             Postponed::Work => DiskJob::long(device, move || self.respond(Blocking::Allowed)),
             Postponed::Listing(ticket) => DiskJob::long(device, move || self.list(ticket)),
-            Postponed::Archive(format) => DiskJob::long(device, move || self.archive(format)),
+            Postponed::Archive(format) => {
+                return Outcome::deferred(move |responder| {
+                    let cancellation = responder.cancellation();
+                    let job = DiskJob::long(device, move || self.archive(format, &cancellation));
+                    responder.send(Outcome::BlockingOnDisk(job));
+                });
+            }
             Postponed::WorkInProgress(ticket) => {
                 return Outcome::deferred(move |responder| {
                     ticket.park(move |_| responder.send(self.continued(Postponed::Work)));
@@ -332,8 +339,9 @@ impl PostponedRequest {
         }
     }
 
-    fn archive(self, format: ArchiveFormat) -> Outcome {
-        match self.site.archive(&self.request, format, self.device) {
+    fn archive(self, format: ArchiveFormat, cancellation: &Cancellation) -> Outcome {
+        let (request, device) = (&self.request, self.device);
+        match self.site.archive(request, format, device, cancellation) {
             Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
@@ -345,5 +353,46 @@ impl PostponedRequest {
             Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
+    }
+}
+
+#[cfg(all(test, feature = "archive"))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::handler::{ResponderContext, Settled};
+    use crate::site::Archive;
+    use crate::sync::CancelFlag;
+
+    /// Begins an archive of a folder with one file, as for a client that disconnects before the job runs.
+    fn archive_status(is_cancelled: bool) -> u16 {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("a"), "a").expect("a file");
+        let site = Site {
+            archive: Archive::On,
+            ..Site::default()
+        };
+        let files = StaticFiles::with_site(folder.path(), &site).expect("a site");
+        let Outcome::Deferred(deferral) = files.handle(&Request::get("/?download=tar")) else {
+            panic!("the outcome knows of no cancellation");
+        };
+        let flag = CancelFlag::default();
+        let context = ResponderContext::new("a test", Cancellation::new(flag.clone()));
+        let (sender, settled) = mpsc::channel();
+        deferral.settle(&context, move |settled| drop(sender.send(settled)));
+        if is_cancelled {
+            flag.cancel();
+        }
+        match settled.recv().expect("a job") {
+            Settled::BlockingOnDisk(job) => job.run().wait().status().as_u16(),
+            Settled::Ready(_) | Settled::Blocking(_) => panic!("it is not a job of a disk"),
+        }
+    }
+
+    #[test]
+    fn archive_is_not_measured_for_a_client_that_has_disconnected() {
+        assert_eq!(archive_status(false), 200);
+        assert_eq!(archive_status(true), 503);
     }
 }
