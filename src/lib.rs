@@ -446,7 +446,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use explain_log::TARGET as EXPLAIN_TARGET;
-pub use files::{SidecarReport, Sidecars, StaticFiles};
+pub use files::{ReplaceableRoot, SidecarReport, Sidecars, StaticFiles};
 pub use handler::router::Router;
 pub use handler::{
     Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,

@@ -123,6 +123,64 @@ mod passwords {
         }
     }
 
+    /// Neither a redirect nor its absence shows whether there is something that needs a password.
+    #[test]
+    fn redirect_to_protected_path_needs_its_password() {
+        let rules = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/admin.html'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/missing/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/none.html'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/blog/*'\nfile = 'bo.txt'\n";
+        let folder = with_users(machine(rules));
+        write(folder.path(), "www/blog.html", "blog");
+        write(folder.path(), "www/blog/x.txt", "x");
+        let process = start(folder.path(), &["--auth-failures=1000:1000"]);
+        // Without a login, with that of ana, and with that of bo.
+        for (path, expected) in [
+            ("/private", [401, 301, 401]),
+            ("/missing", [401, 404, 401]),
+            ("/admin/", [401, 301, 401]),
+            ("/none/", [401, 404, 401]),
+            ("/private?a", [401, 301, 401]),
+            ("//private", [401, 301, 401]),
+            ("/blog", [200, 200, 200]),
+            ("/blog/", [401, 401, 404]),
+            ("/app", [301, 301, 301]),
+            ("/a.txt/", [404, 404, 404]),
+            ("/absent", [404, 404, 404]),
+        ] {
+            for method in ["GET", "HEAD"] {
+                for (fields, expected) in ["", ANA, BO].into_iter().zip(expected) {
+                    let found = status(&mut process.client(), method, path, fields);
+                    assert_eq!(found, expected, "{method} {path} {fields}");
+                }
+            }
+            let mut http2 = H2Client::connect(process.address);
+            assert_eq!(http2.get(path).status(), expected[0], "HTTP/2 {path}");
+        }
+        // The login that is not required for the path itself is verified once; here for the first time.
+        let other = start(folder.path(), &[]);
+        assert_eq!(status(&mut other.client(), "GET", "/private", ANA), 301);
+    }
+
+    /// Browsers send the password of the site for a page beside a folder that has another password.
+    #[test]
+    fn page_beside_a_folder_with_another_password_needs_that_of_the_site() {
+        let rules = "[[auth]]\npath = '/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/blog/*'\nfile = 'bo.txt'\n\
+                     [[auth]]\npath = '/private/*'\nfile = 'bo.txt'\n";
+        let folder = with_users(machine(rules));
+        write(folder.path(), "www/blog.html", "blog");
+        write(folder.path(), "www/blog/x.txt", "x");
+        let process = start(folder.path(), &["--auth-failures=0.0001:2"]);
+        let mut client = process.client();
+        for _ in 0..4 {
+            assert_eq!(status(&mut client, "GET", "/blog", ANA), 200);
+        }
+        assert_eq!(status(&mut client, "GET", "/private", ANA), 401);
+        assert_eq!(status(&mut client, "GET", "/private", ""), 401);
+    }
+
     #[test]
     fn last_matching_rule_decides_and_public_is_for_reading() {
         let rules = "[[auth]]\npath = '/private/*'\nfile = 'bo.txt'\n\
@@ -422,4 +480,107 @@ fn rules_hold_for_files_beside_that_of_the_path() {
     assert_eq!(client.response().status, 403);
     let kept = fs::read_to_string(at.join("www/app/README.md")).expect("read file");
     assert_eq!(kept, "www/app/README.md");
+}
+
+#[test]
+fn redirect_to_path_of_denied_network_is_403() {
+    let rules = "[[access]]\npath = '/private/*'\ndeny = ['all']\n\
+                 [[access]]\npath = '/missing/*'\ndeny = ['all']\n\
+                 [[access]]\npath = '/admin.html'\ndeny = ['all']\n\
+                 [[access]]\npath = '/none.html'\ndeny = ['all']\n\
+                 [[access]]\npath = '/app/*'\ndeny = ['10.0.0.0/8']\n";
+    let folder = machine(rules);
+    let process = start(folder.path(), &[]);
+    let mut client = process.client();
+    for (path, expected) in [
+        ("/private", 403),
+        ("/missing", 403),
+        ("/admin/", 403),
+        ("/none/", 403),
+        ("/app", 301),
+        ("/absent", 404),
+        ("/a.txt", 200),
+    ] {
+        assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
+    }
+}
+
+/// Pages of the permitted origin can read why they get an error, and browsers ask for permission without
+/// a password, whether `cors` is a key of the site or the flag.
+#[test]
+fn cors_applies_to_errors_of_access_rules_and_preflights() {
+    let rules = "cors = \"https://a.test\"\n\
+                 [[access]]\npath = '/denied/*'\ndeny = ['all']\n";
+    let auth = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n";
+    let has_auth = cfg!(feature = "auth");
+    let folder = machine(&[rules, auth][..if has_auth { 2 } else { 1 }].concat());
+    #[cfg(feature = "auth")]
+    write(folder.path(), "ana.txt", crate::middleware::USERS);
+    let folder_of_flag = machine("[[access]]\npath = '/denied/*'\ndeny = ['all']\n");
+    let site = start(folder.path(), &[]);
+    let site_of_flag = start(folder_of_flag.path(), &["--cors=https://a.test"]);
+    let table = [
+        ("/a.txt", 200, true),
+        ("/none", 404, true),
+        ("/denied/x", 403, true),
+        ("/private/x.txt", 401, has_auth),
+    ];
+    for (process, is_key) in [(&site, true), (&site_of_flag, false)] {
+        let mut client = process.client();
+        let mut http2 = H2Client::connect(process.address);
+        let preflight = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
+        for (path, status, is_tested) in table {
+            if !is_tested || !is_key && status == 401 {
+                continue;
+            }
+            let origin = Some("https://a.test");
+            let response = client.request("GET", path, "Origin: https://a.test\r\n");
+            assert_eq!(response.status, status, "{path}");
+            let allowed = response.field("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{path}");
+            let response = client.request("OPTIONS", path, preflight);
+            assert_eq!(response.status, 204, "{path}");
+            let allowed = response.field("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{path}");
+            assert!(response.field("access-control-allow-methods").is_some());
+            let fields = [("origin", "https://a.test")];
+            let stream = http2.request("GET", path, &fields);
+            let response = http2.response(stream);
+            assert_eq!(response.status(), status, "HTTP/2 {path}");
+            assert_eq!(response.field("access-control-allow-origin"), origin);
+            let fields = [fields[0], ("access-control-request-method", "GET")];
+            let stream = http2.request("OPTIONS", path, &fields);
+            let response = http2.response(stream);
+            assert_eq!(response.status(), 204, "HTTP/2 {path}");
+            assert_eq!(response.field("access-control-allow-origin"), origin);
+        }
+        // Other requests with this method need a password, and permission.
+        assert_eq!(client.request("OPTIONS", "/denied/x", "").status, 403);
+        if is_key && has_auth {
+            assert_eq!(client.request("OPTIONS", "/private/x.txt", "").status, 401);
+        }
+    }
+}
+
+#[test]
+fn cors_of_several_origins_applies_to_errors_and_preflights() {
+    let folder = machine(
+        "cors = [\"https://a.test\", \"https://b.test\"]\n\
+         [[access]]\npath = '/denied/*'\ndeny = ['all']\n",
+    );
+    let site = start(folder.path(), &[]);
+    let mut client = site.client();
+    for (origin, expected) in [
+        ("https://b.test", Some("https://b.test")),
+        ("https://c.test", None),
+    ] {
+        for path in ["/denied/x", "/a.txt"] {
+            for method in ["GET", "OPTIONS"] {
+                let fields = format!("Origin: {origin}\r\nAccess-Control-Request-Method: GET\r\n");
+                let response = client.request(method, path, &fields);
+                let allowed = response.field("access-control-allow-origin");
+                assert_eq!(allowed, expected, "{method} {path}");
+            }
+        }
+    }
 }

@@ -83,6 +83,35 @@ fn users_on_the_command_line_or_in_the_variable_need_their_password() {
     }
 }
 
+#[cfg(feature = "auth")]
+#[test]
+fn wrong_users_are_errors_that_name_flag_or_variable() {
+    let folder = folder();
+    let too_long = format!("ana:s3cret{}", "x".repeat(72));
+    let control = "a\u{7}na:s3cret";
+    for value in [&too_long[..], control, "s3cret", "ana:secret\nben:"] {
+        let run = |command: &mut Command| {
+            let output = command.current_dir(folder.path()).output();
+            let output = output.expect("run tws");
+            assert_eq!(output.status.code(), Some(2), "{value:?}");
+            String::from_utf8(output.stderr).expect("UTF-8")
+        };
+        let error = run(Command::new(env!("CARGO_BIN_EXE_tws")).env("TWS_AUTH", value));
+        assert!(
+            error.contains("TWS_AUTH: ") && !error.contains("--auth:"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
+        let flag = format!("--auth={}", value.lines().last().expect("a line"));
+        let error = run(Command::new(env!("CARGO_BIN_EXE_tws")).arg(flag));
+        assert!(
+            error.contains("--auth: ") && !error.contains("TWS_AUTH: "),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
 #[test]
 fn wrong_values_are_usage_errors_that_repeat_no_password() {
     let folder = folder();

@@ -82,6 +82,8 @@ mod rate_and_bandwidth;
 #[cfg(feature = "cli")]
 mod reload;
 #[cfg(feature = "cli")]
+mod replaced_roots;
+#[cfg(feature = "cli")]
 mod request_corpus;
 #[cfg(feature = "cli")]
 mod resource_exhaustion;

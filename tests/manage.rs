@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::Value;
 use tempfile::TempDir;
 use tws::site::{Deletion, Listing, Manage, Site, Upload};
@@ -290,6 +291,70 @@ fn permanent_deletion_leaves_nothing_and_follows_no_link() {
             status,
             "{path}"
         );
+    }
+}
+
+/// A file system without room for another folder. It is unmounted when this is dropped.
+struct FullDisk(PathBuf);
+
+impl FullDisk {
+    /// `None` without the permission to mount.
+    fn mount(path: &Path) -> Option<Self> {
+        if let Err(errno) = mount(
+            "tws-test",
+            path,
+            "tmpfs",
+            MountFlags::empty(),
+            c"nr_inodes=6",
+        ) {
+            eprintln!("not tested: {errno}");
+            return None;
+        }
+        Some(Self(path.to_owned()))
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn deletion_on_a_full_disk_is_507_with_a_remedy() {
+    let outside = tempfile::tempdir().expect("create temporary directory");
+    let root = outside.path().join("root");
+    fs::create_dir(&root).expect("create directory");
+    let Some(_disk) = FullDisk::mount(&root) else {
+        return;
+    };
+    fs::create_dir(root.join("sub")).expect("create directory");
+    fs::write(root.join("sub/a.txt"), "a").expect("write file");
+    let full = (0..).find(|name| fs::write(root.join(format!("{name}.txt")), "").is_err());
+    assert!(full.is_some_and(|count| count > 0));
+    let explanation = |server: &TestServer, path: &str| {
+        let response = request(server, "DELETE", path, "Accept: application/json\r\n");
+        let error: Value = serde_json::from_slice(&response.content).expect("JSON");
+        assert_eq!(
+            (response.status, &error["status"]),
+            (507, &507.into()),
+            "{path}"
+        );
+        error["explanation"].as_str().expect("a text").to_owned()
+    };
+    let server = serve(&outside, |_| {});
+    for path in ["/0.txt", "/sub/", "/sub/a.txt"] {
+        let text = explanation(&server, path);
+        assert!(text.contains("--manage-delete permanent"), "{path}: {text}");
+        assert!(text.contains(".tws-trash"), "{path}: {text}");
+    }
+    let response = request(&server, "MKCOL", "/new/", "Accept: application/json\r\n");
+    assert_eq!(response.status, 507);
+    // Files can be deleted permanently, and then there is room.
+    let server = serve(&outside, permanent);
+    assert!(!explanation(&server, "/sub/").contains("--manage-delete"));
+    for path in ["/sub/a.txt", "/0.txt", "/sub/"] {
+        assert_eq!(request(&server, "DELETE", path, "").status, 204, "{path}");
     }
 }
 

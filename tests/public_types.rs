@@ -26,6 +26,7 @@ fn types_are_send_and_sync_and_errors_are_errors() {
     is_shared::<tws::Networks>();
     is_shared::<tws::RateLimit>();
     is_shared::<tws::Rejection>();
+    is_shared::<tws::ReplaceableRoot>();
     is_shared::<tws::Request<'static>>();
     is_shared::<tws::Router>();
     is_shared::<tws::Router<String>>();

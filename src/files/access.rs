@@ -3,7 +3,9 @@
 //! A rule is about a file, whatever the path that leads to it: the paths of the index and of the page
 //! behind a clean URL, that of a sidecar, and those before and after a route or a rewrite. The path of
 //! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
-//! an application, which is served only where nothing else is found, is checked when it is.
+//! an application, which is served only where nothing else is found, is checked when it is. So is what is
+//! at the path with, or without, a slash at its end when the response shows whether there is something: a
+//! redirect there, or a 404.
 //!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
@@ -44,6 +46,17 @@ impl Rules {
         let routed: Vec<_> = routed.collect();
         let all = targets.into_iter().chain(routed);
         all.flat_map(|path| self.plain_files_at(path)).collect()
+    }
+
+    /// Returns the files that may be served at the path with, or without, a slash at its end, if a request
+    /// for this path may be redirected there.
+    fn files_at_other_slash(&self, path: &[u8]) -> Vec<Aliases> {
+        match path.strip_suffix(b"/") {
+            Some([]) => Vec::new(),
+            Some(_) if self.clean_urls == CleanUrls::Off => Vec::new(),
+            Some(page) => self.plain_files_at(page.to_vec()),
+            None => self.plain_files_at([path, b"/"].concat()),
+        }
     }
 
     /// Returns the files that may be served at a path without routes and rewrites: for a folder, its index
@@ -131,8 +144,22 @@ impl VirtualHosts {
             required.files = files.filter_map(file).collect();
             let page = application(rules, request);
             required.files_of_application = page.and_then(file).into_iter().collect();
+            let others = rules.files_at_other_slash(request.path_bytes()).into_iter();
+            let file = |paths| rules.access.quiet_password_file(&paths, method);
+            required.files_of_other_slash = others.filter_map(file).map(Path::to_owned).collect();
         }
         required
+    }
+
+    /// Returns whether a client may know if there is something at the path with, or without, a slash at its
+    /// end.
+    fn is_other_slash_permitted(&self, request: &Request<'_>) -> bool {
+        let rules = &self.quietly_site_of(request).tree.rules;
+        let others = rules.files_at_other_slash(request.path_bytes());
+        let client = request.client_addr();
+        others
+            .iter()
+            .all(|paths| rules.access.denial(paths, client).is_none())
     }
 
     /// Returns whether a client may request what it asks for.
@@ -201,16 +228,16 @@ impl Handler for NetworkAccess {
             return denied(request).into();
         }
         let outcome = self.inner.handle(request);
-        if self.hosts.is_application_permitted(request) {
+        let is_application_permitted = self.hosts.is_application_permitted(request);
+        let is_other_slash_permitted = self.hosts.is_other_slash_permitted(request);
+        if is_application_permitted && is_other_slash_permitted {
             return outcome;
         }
         let denied = denied(request);
         outcome.map(move |response| {
-            if response.is_application() {
-                denied
-            } else {
-                response
-            }
+            let is_permitted = (is_application_permitted || !response.is_application())
+                && (is_other_slash_permitted || !response.shows_other_slash());
+            if is_permitted { response } else { denied }
         })
     }
 

@@ -53,25 +53,36 @@ impl AccessRules {
 
     /// Returns the file with the passwords for a file with these paths.
     pub(super) fn password_file(&self, paths: &Aliases, method: &Method) -> Option<&Path> {
+        let rule = self.password_rule(paths, method)?;
+        match &rule.requirement {
+            AuthRequirement::Password(file) => {
+                explain!("access", "{rule} requires a password of {}", file.display());
+                Some(file)
+            }
+            AuthRequirement::Public => {
+                explain!("access", "{rule} requires no password");
+                None
+            }
+        }
+    }
+
+    /// As [`password_file`](Self::password_file), without an explanation.
+    pub(super) fn quiet_password_file(&self, paths: &Aliases, method: &Method) -> Option<&Path> {
+        match &self.password_rule(paths, method)?.requirement {
+            AuthRequirement::Password(file) => Some(file),
+            AuthRequirement::Public => None,
+        }
+    }
+
+    /// Returns the rule that decides about passwords for a file with these paths.
+    fn password_rule(&self, paths: &Aliases, method: &Method) -> Option<&AuthRule> {
         let is_reading = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
         if is_reading && paths.iter().all(|path| is_acme_challenge(path)) {
             return None;
         }
         let rules = matching(&self.password_index, paths).into_iter().rev();
-        for rule in rules.map(|position| &self.passwords[position]) {
-            match &rule.requirement {
-                AuthRequirement::Password(file) => {
-                    explain!("access", "{rule} requires a password of {}", file.display());
-                    return Some(file);
-                }
-                AuthRequirement::Public if is_reading => {
-                    explain!("access", "{rule} requires no password");
-                    return None;
-                }
-                AuthRequirement::Public => {}
-            }
-        }
-        None
+        let mut rules = rules.map(|position| &self.passwords[position]);
+        rules.find(|rule| is_reading || rule.requirement != AuthRequirement::Public)
     }
 }
 

@@ -4,7 +4,7 @@
 //! One thread for the whole process does it, with the lowest priority, and it pauses for as long as it
 //! has worked: so it takes at most half of one processor, and less if others want it. The queue is
 //! bounded; a file that finds no room is queued again by a later request. Results are kept in memory, up
-//! to a limit, by the state of the file.
+//! to a limit, by the state of the file. A file whose compression panics is sent uncompressed.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -22,6 +22,7 @@ use super::compress::{Effort, Encoder};
 use super::representation::Representation;
 use super::root::{self, FileId};
 use crate::http::negotiation::Coding;
+use crate::panics::{self, Panicked};
 use crate::sync::Mutex;
 
 /// Files that wait for compression, in one process.
@@ -41,7 +42,7 @@ pub(super) struct CompressedFiles(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// `None` for a file that compression makes no smaller.
+    /// `None` for a file that compression makes no smaller, or for which it panics.
     results: LruCache<Key, Option<Bytes>>,
     bytes: usize,
     pending: HashSet<Key>,
@@ -51,7 +52,7 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CompressedFile {
     Ready(Bytes),
-    /// It would be no smaller.
+    /// It would be no smaller, or cannot be compressed.
     NotSmaller,
     /// It is being compressed, or will be.
     Pending,
@@ -89,7 +90,7 @@ impl CompressedFiles {
         }
         drop(state);
         let (files, len) = (Arc::clone(this), plain.len);
-        let job = Box::new(move || files.compress(&file, len, key));
+        let job = Box::new(move || files.complete(key, || encode(&file, len, key)));
         if queue().is_some_and(|queue| queue.try_send(job).is_ok()) {
             return CompressedFile::Pending;
         }
@@ -97,14 +98,19 @@ impl CompressedFiles {
         CompressedFile::Overloaded
     }
 
-    fn compress(&self, file: &File, len: u64, key: Key) {
-        let encoded = encode(file, len, key);
+    /// Calls `encode` and keeps its result.
+    fn complete(&self, key: Key, encode: impl FnOnce() -> io::Result<Option<Bytes>>) {
+        let encoded = panics::catch(encode);
         let mut state = self.0.lock();
         state.pending.remove(&key);
         match encoded {
-            Ok(encoded) => state.put(key, encoded),
+            Ok(Ok(encoded)) => state.put(key, encoded),
             // The file is compressed again when it is requested in its new state.
-            Err(error) => log::debug!("files: cannot compress in the background: {error}"),
+            Ok(Err(error)) => log::debug!("files: cannot compress in the background: {error}"),
+            Err(Panicked) => {
+                log::error!("files: compression panicked; the file is sent uncompressed");
+                state.put(key, None);
+            }
         }
     }
 }
@@ -175,4 +181,35 @@ fn queue() -> Option<&'static SyncSender<Job>> {
         }
     };
     QUEUE.get_or_init(start).as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::files::root::OpenedPath;
+
+    #[test]
+    fn file_whose_compression_panics_is_not_compressed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "content").expect("a file");
+        let file = File::open(&path).expect("a file");
+        let opened = match root::opened(file.into()) {
+            Ok(OpenedPath::File(opened)) => opened,
+            other => panic!("{other:?}"),
+        };
+        let key = (opened.metadata.id, Coding::Gzip);
+        let files = CompressedFiles::default();
+        files.0.lock().pending.insert(key);
+        files.complete(key, || panic!("a test"));
+        {
+            let state = files.0.lock();
+            assert_eq!(state.results.peek(&key), Some(&None));
+            assert!(state.pending.is_empty());
+        }
+        files.complete(key, || Ok(Some(Bytes::from_static(b"smaller"))));
+        assert_eq!(files.0.lock().bytes, 7);
+    }
 }

@@ -106,7 +106,8 @@ impl From<Errno> for ExplainedError {
             Errno::NOSPC | Errno::DQUOT => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "the disk is full or its quota is exceeded",
-            ),
+            )
+            .with_remedy("free some space on the disk of the root"),
             Errno::ACCESS | Errno::PERM | Errno::ROFS => {
                 Self::forbidden("the server has no permission to write here")
             }

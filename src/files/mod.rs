@@ -47,17 +47,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::body::Cancellation;
 use crate::error::Error;
 use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::{Rejection, Request, Response, error_page};
-use crate::site::{Compress, RequiredPasswords, Site};
+use crate::site::{Compress, RequiredPasswords, RootOpener, Site};
 use archive_format::ArchiveFormat;
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
-use serve::SiteFiles;
+pub use root::ReplaceableRoot;
+use serve::{MAX_IGNORED_BYTES, SiteFiles};
 pub use sidecars::{SidecarReport, Sidecars};
 use tree::ListingTicket;
 use virtual_hosts::VirtualHosts;
@@ -95,8 +97,25 @@ impl StaticFiles {
     /// As [`new`](Self::new), for the hosts' roots too; [`Error::System`] if the system has no
     /// memory for a generated file.
     pub fn with_site(path: impl AsRef<Path>, site: &Site) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let default = Arc::new(SiteFiles::open(path, site)?);
+        Self::open(path.as_ref(), site, None)
+    }
+
+    /// As [`with_site`](Self::with_site), in a process that a sandbox may deny a folder that takes the
+    /// place of a root later: `opener` opens it then.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_site`](Self::with_site).
+    pub fn with_opener(
+        path: impl AsRef<Path>,
+        site: &Site,
+        opener: &Arc<dyn RootOpener>,
+    ) -> Result<Self, Error> {
+        Self::open(path.as_ref(), site, Some(opener))
+    }
+
+    fn open(path: &Path, site: &Site, opener: Option<&Arc<dyn RootOpener>>) -> Result<Self, Error> {
+        let default = Arc::new(SiteFiles::open(path, site, opener)?);
         let mut named = Vec::new();
         for host in &site.hosts {
             let root = host.root.as_deref().unwrap_or(Path::new("."));
@@ -104,7 +123,7 @@ impl StaticFiles {
             // The rules of the default site about access come first, on every host.
             host_site.access.splice(0..0, site.access.iter().cloned());
             host_site.auth.splice(0..0, site.auth.iter().cloned());
-            let files = SiteFiles::open(&path.join(root), &host_site)?;
+            let files = SiteFiles::open(&path.join(root), &host_site, opener)?;
             named.push((host.names.clone(), Arc::new(files)));
         }
         let hosts = Arc::new(VirtualHosts { default, named });
@@ -136,7 +155,7 @@ impl StaticFiles {
     /// codings and media types are not considered. May block on a disk.
     pub fn finds(&self, request: &Request<'_>) -> bool {
         let tree = &self.hosts.site_of(request).tree;
-        let snapshot = tree.snapshot(Blocking::Allowed, Instant::now());
+        let snapshot = tree.snapshot_blocking(Instant::now());
         let resolver = Resolver {
             rules: &tree.rules,
             root: &snapshot.root,
@@ -175,10 +194,6 @@ impl StaticFiles {
     }
 }
 
-/// Content in a GET request has no meaning (RFC 9110 §9.3.1); up to this much is read and ignored,
-/// so that the connection can be kept.
-const MAX_IGNORED_BYTES: usize = 64 * 1024;
-
 impl StaticFiles {
     fn answer(&self, site: &Arc<SiteFiles>, request: &Request<'_>) -> Outcome {
         if site.is_upload(request.method()) {
@@ -215,11 +230,17 @@ impl StaticFiles {
         access::restrict_networks(inner, &self.hosts)
     }
 
-    /// Wraps a handler of which this one is a part, so that the header rules of the requested host for
-    /// errors apply to all error responses, such as those of middlewares.
+    /// Wraps a handler of which this one is a part, so that what the requested host says about errors
+    /// applies to all error responses, such as those of middlewares: the header rules for errors, and the
+    /// origins whose pages may read responses. If there are such origins, preflight requests of browsers
+    /// are answered, and do not reach the handler: they carry no password (Fetch §4.8).
     pub fn add_error_fields(&self, inner: impl Handler + 'static) -> BoxHandler {
         let hosts = Arc::clone(&self.hosts);
-        if hosts.sites().any(|site| site.tree.rules.has_error_fields) {
+        let has_fields = |site: &SiteFiles| {
+            let rules = &site.tree.rules;
+            rules.has_error_fields || rules.cors.is_some()
+        };
+        if hosts.sites().any(has_fields) {
             BoxHandler::new(ErrorFields::new(inner, hosts))
         } else {
             BoxHandler::new(inner)
@@ -284,7 +305,13 @@ impl PostponedRequest {
             Postponed::Lookup => DiskJob::short(device, move || self.respond(Blocking::Short)),
             Postponed::Work => DiskJob::long(device, move || self.respond(Blocking::Allowed)),
             Postponed::Listing(ticket) => DiskJob::long(device, move || self.list(ticket)),
-            Postponed::Archive(format) => DiskJob::long(device, move || self.archive(format)),
+            Postponed::Archive(format) => {
+                return Outcome::deferred(move |responder| {
+                    let cancellation = responder.cancellation();
+                    let job = DiskJob::long(device, move || self.archive(format, &cancellation));
+                    responder.send(Outcome::BlockingOnDisk(job));
+                });
+            }
             Postponed::WorkInProgress(ticket) => {
                 return Outcome::deferred(move |responder| {
                     ticket.park(move |_| responder.send(self.continued(Postponed::Work)));
@@ -312,8 +339,9 @@ impl PostponedRequest {
         }
     }
 
-    fn archive(self, format: ArchiveFormat) -> Outcome {
-        match self.site.archive(&self.request, format, self.device) {
+    fn archive(self, format: ArchiveFormat, cancellation: &Cancellation) -> Outcome {
+        let (request, device) = (&self.request, self.device);
+        match self.site.archive(request, format, device, cancellation) {
             Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
@@ -325,5 +353,46 @@ impl PostponedRequest {
             Ok(response) => response.into(),
             Err(postponed) => self.continued(postponed),
         }
+    }
+}
+
+#[cfg(all(test, feature = "archive"))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::handler::{ResponderContext, Settled};
+    use crate::site::Archive;
+    use crate::sync::CancelFlag;
+
+    /// Begins an archive of a folder with one file, as for a client that disconnects before the job runs.
+    fn archive_status(is_cancelled: bool) -> u16 {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("a"), "a").expect("a file");
+        let site = Site {
+            archive: Archive::On,
+            ..Site::default()
+        };
+        let files = StaticFiles::with_site(folder.path(), &site).expect("a site");
+        let Outcome::Deferred(deferral) = files.handle(&Request::get("/?download=tar")) else {
+            panic!("the outcome knows of no cancellation");
+        };
+        let flag = CancelFlag::default();
+        let context = ResponderContext::new("a test", Cancellation::new(flag.clone()));
+        let (sender, settled) = mpsc::channel();
+        deferral.settle(&context, move |settled| drop(sender.send(settled)));
+        if is_cancelled {
+            flag.cancel();
+        }
+        match settled.recv().expect("a job") {
+            Settled::BlockingOnDisk(job) => job.run().wait().status().as_u16(),
+            Settled::Ready(_) | Settled::Blocking(_) => panic!("it is not a job of a disk"),
+        }
+    }
+
+    #[test]
+    fn archive_is_not_measured_for_a_client_that_has_disconnected() {
+        assert_eq!(archive_status(false), 200);
+        assert_eq!(archive_status(true), 503);
     }
 }

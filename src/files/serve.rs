@@ -28,7 +28,11 @@ use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
 use crate::http::{Fields, Request, Response, cors, error_page, target};
-use crate::site::{Deletion, Listing, Site};
+use crate::site::{Deletion, Listing, RootOpener, Site};
+
+/// Content in a GET or an OPTIONS request has no meaning (RFC 9110 §9.3); up to this much is read and
+/// ignored, so that the connection can be kept.
+pub(super) const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 /// One site: the files that are served, and the limits of what is uploaded or sent as an archive, if
 /// anything may be.
@@ -43,10 +47,14 @@ pub(super) struct SiteFiles {
 
 impl SiteFiles {
     /// Opens the folder, or the folder of the single file, that `path` names.
-    pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        site: &Site,
+        opener: Option<&Arc<dyn RootOpener>>,
+    ) -> Result<Self, Error> {
         content_tag::check(site)?;
         Ok(Self {
-            tree: Tree::open(path, site)?,
+            tree: Tree::open(path, site, opener)?,
             uploads: site.upload.as_ref().map(UploadPolicy::new),
             archives: ArchivePolicy::of(site)?,
             management: site.manage.as_ref().map(|manage| manage.delete),
@@ -77,7 +85,9 @@ impl SiteFiles {
             return response;
         }
         let now = Instant::now();
-        let snapshot = self.tree.snapshot(blocking, now);
+        let Some(snapshot) = self.tree.snapshot(blocking, now) else {
+            return Err(Postponed::Lookup);
+        };
         let lookup = self.lookup(&snapshot, request, blocking, now);
         let served = match lookup.serve(self.page_features()) {
             Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
@@ -159,7 +169,7 @@ impl SiteFiles {
 
     /// Returns the response to OPTIONS: the allowed methods and, for a CORS preflight, the
     /// permission to read (Fetch §4.8).
-    fn options(&self, request: &Request<'_>) -> Response {
+    pub(super) fn options(&self, request: &Request<'_>) -> Response {
         let rules = &self.tree.rules;
         let mut response = allowing(
             Response::new(StatusCode::NO_CONTENT),
@@ -390,7 +400,7 @@ fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
         "a folder's path ends with a slash, so the client is redirected there"
     );
     let path = [request.full_path_bytes(), b"/"].concat();
-    redirect_to(&path, rules, request)
+    redirect_to(&path, rules, request).of_other_slash()
 }
 
 /// Returns a 301 to the same path without its slash.
@@ -400,7 +410,8 @@ fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
         "the page's path has no slash at its end, so the client is redirected there"
     );
     let path = request.full_path_bytes();
-    redirect_to(path.strip_suffix(b"/").unwrap_or(path), rules, request)
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    redirect_to(path, rules, request).of_other_slash()
 }
 
 /// Returns a 301 to a decoded path, with the request's query. The path is encoded and begins with

@@ -22,7 +22,7 @@ use super::rules::{RouteTarget, Rules, ServeScope};
 use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
-use crate::site::{Period, Site, Symlinks};
+use crate::site::{Period, RootOpener, Site, Symlinks};
 use crate::sync::{Mutex, RwLock};
 
 /// How often a missing root is logged.
@@ -60,6 +60,12 @@ pub(super) struct Tree {
     unreadable: Mutex<Option<InodeId>>,
     /// Whether the directory at `path` cannot be opened and the one that is open was removed.
     lost: AtomicBool,
+    /// Opens the directory at `location` and the files in it where this process may not.
+    opener: Option<Arc<dyn RootOpener>>,
+    /// Held by the thread that replaces the snapshot, if it may block.
+    replacing: Mutex<()>,
+    /// Whether the snapshot is to be replaced, which only a thread that may block can do.
+    is_replacement_due: AtomicBool,
     /// When the log said that there is nothing at `path`.
     logged_missing: Mutex<Option<Instant>>,
     /// Files that were compressed in the background.
@@ -107,7 +113,11 @@ impl ListingTicket {
 
 impl Tree {
     /// Opens the folder, or the folder of the single file, that `path` names.
-    pub(super) fn open(path: &Path, site: &Site) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        site: &Site,
+        opener: Option<&Arc<dyn RootOpener>>,
+    ) -> Result<Self, Error> {
         let failed = |source| Error::path("serve", path, source);
         let metadata = path.metadata().map_err(failed)?;
         let mut rules = Rules::new(site)?;
@@ -151,7 +161,13 @@ impl Tree {
         };
         let location = std::path::absolute(&folder).map_err(failed)?;
         let server_files = Arc::default();
-        let snapshot = RootSnapshot::open(&location, symlinks, &server_files).map_err(failed)?;
+        let opening = Opening {
+            location: &location,
+            symlinks,
+            server_files: &server_files,
+            opener,
+        };
+        let snapshot = opening.snapshot(Blocking::Allowed).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_CONTENT_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
@@ -164,6 +180,9 @@ impl Tree {
             checked: Mutex::new(Instant::now()),
             unreadable: Mutex::default(),
             lost: AtomicBool::new(false),
+            opener: opener.cloned(),
+            replacing: Mutex::default(),
+            is_replacement_due: AtomicBool::new(false),
             logged_missing: Mutex::default(),
             compressed_files: Arc::default(),
             content_tags: Mutex::new(LruCache::new(max_tags)),
@@ -192,38 +211,74 @@ impl Tree {
     }
 
     /// Returns the root as it was at most [`REVALIDATE_AFTER`] before `now`. While the path leads nowhere,
-    /// because a deploy is between two steps, the root stays what it was.
-    pub(super) fn snapshot(&self, blocking: Blocking, now: Instant) -> Arc<RootSnapshot> {
+    /// because a deploy is between two steps, the root stays what it was. `None` if the root was replaced
+    /// and opening the new one may block.
+    pub(super) fn snapshot(&self, blocking: Blocking, now: Instant) -> Option<Arc<RootSnapshot>> {
         let current = self.current();
-        if !current.root.may_open_with(blocking) || !self.is_check_due(now) {
-            return current;
+        if !current.root.may_stat_with(blocking) || !self.is_check_due(now) {
+            return Some(current);
         }
         self.drop_previous();
         current.watches.drain_events();
         // What is cached may be a file that is the server's own now.
-        let is_hidden_changed = self.server_files.look_up();
+        if self.server_files.look_up() {
+            self.is_replacement_due.store(true, Ordering::Relaxed);
+        }
         match InodeId::of_directory(&self.location) {
-            Ok(inode) if inode != current.root.inode || is_hidden_changed => {
-                match RootSnapshot::open(&self.location, self.symlinks, &self.server_files) {
-                    Ok(snapshot) => self.replace(snapshot),
-                    Err(error) => {
-                        self.lost
-                            .store(current.root.is_removed(), Ordering::Relaxed);
-                        self.warn_once(inode, &error);
-                    }
-                }
-                self.current()
+            Ok(inode) if inode != current.root.inode || self.is_replacement_due() => {
+                self.replace(inode, blocking)
             }
             Ok(_) => {
                 self.lost.store(false, Ordering::Relaxed);
-                current
+                Some(current)
             }
             Err(error) => {
                 self.lost.store(false, Ordering::Relaxed);
                 self.log_missing(&error);
-                current
+                Some(current)
             }
         }
+    }
+
+    /// As [`snapshot`](Self::snapshot), on a thread that may block.
+    pub(super) fn snapshot_blocking(&self, now: Instant) -> Arc<RootSnapshot> {
+        let snapshot = self.snapshot(Blocking::Allowed, now);
+        snapshot.unwrap_or_else(|| self.current())
+    }
+
+    fn is_replacement_due(&self) -> bool {
+        self.is_replacement_due.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the snapshot by one of the directory `inode`, which is at the root's path, if it can be
+    /// opened. Returns the snapshot that is current then; `None` if opening may block and the calling
+    /// thread may not.
+    fn replace(&self, inode: InodeId, blocking: Blocking) -> Option<Arc<RootSnapshot>> {
+        let _one_at_a_time = (blocking != Blocking::Forbidden).then(|| self.replacing.lock());
+        let current = self.current();
+        if current.root.inode == inode && !self.is_replacement_due() {
+            return Some(current);
+        }
+        let opening = Opening {
+            location: &self.location,
+            symlinks: self.symlinks,
+            server_files: &self.server_files,
+            opener: self.opener.as_ref(),
+        };
+        match opening.snapshot(blocking) {
+            Ok(snapshot) => self.exchange(snapshot),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_replacement_due.store(true, Ordering::Relaxed);
+                return None;
+            }
+            Err(error) => {
+                let is_lost = current.root.is_removed();
+                self.lost.store(is_lost, Ordering::Relaxed);
+                self.warn_once(inode, &error);
+            }
+        }
+        self.is_replacement_due.store(false, Ordering::Relaxed);
+        Some(self.current())
     }
 
     /// True if the root was removed and the one in its place cannot be opened: that a file is not found
@@ -243,7 +298,7 @@ impl Tree {
         }
     }
 
-    fn replace(&self, snapshot: RootSnapshot) {
+    fn exchange(&self, snapshot: RootSnapshot) {
         self.lost.store(false, Ordering::Relaxed);
         let mut past = self.past_stats.lock();
         let mut current = self.current.write();
@@ -328,8 +383,12 @@ impl Tree {
         Arc::clone(&self.current.read())
     }
 
-    /// True for one thread in each interval of [`REVALIDATE_AFTER`].
+    /// True for one thread in each interval of [`REVALIDATE_AFTER`], and for all while the snapshot is to
+    /// be replaced.
     fn is_check_due(&self, now: Instant) -> bool {
+        if self.is_replacement_due() {
+            return true;
+        }
         // If it is locked, another thread is checking.
         let Some(mut checked) = self.checked.try_lock() else {
             return false;
@@ -353,7 +412,7 @@ impl Tree {
     /// Returns the files that the rules mention and that cannot be opened now, each with its rule, as
     /// `spa: index.html`.
     pub(super) fn missing_files(&self) -> impl Iterator<Item = String> {
-        let snapshot = self.snapshot(Blocking::Allowed, Instant::now());
+        let snapshot = self.snapshot_blocking(Instant::now());
         let is_missing = move |(_, name): &(String, &[u8])| {
             let opened = snapshot.root.get(name, Blocking::Allowed);
             !matches!(opened, Ok(OpenedPath::File(_)))
@@ -368,16 +427,42 @@ impl Tree {
     }
 }
 
+/// What is needed to open the root.
+struct Opening<'a> {
+    location: &'a Path,
+    symlinks: Symlinks,
+    server_files: &'a Arc<ServerFiles>,
+    opener: Option<&'a Arc<dyn RootOpener>>,
+}
+
+impl Opening<'_> {
+    /// Opens the root, where this process may not with the opener. That is an error of the kind
+    /// [`io::ErrorKind::WouldBlock`] on a thread that may not block.
+    fn snapshot(&self, blocking: Blocking) -> io::Result<RootSnapshot> {
+        let root = match (Root::open(self.location, self.symlinks), self.opener) {
+            (Err(error), Some(opener)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                if blocking == Blocking::Forbidden {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Root::open_by(opener, self.location, self.symlinks)?
+            }
+            (root, _) => root?,
+        };
+        Ok(RootSnapshot::of(
+            root.without(Arc::clone(self.server_files)),
+        ))
+    }
+}
+
 impl RootSnapshot {
-    fn open(path: &Path, symlinks: Symlinks, hidden: &Arc<ServerFiles>) -> io::Result<Self> {
-        let root = Root::open(path, symlinks)?.without(Arc::clone(hidden));
-        Ok(Self {
+    fn of(root: Root) -> Self {
+        Self {
             watches: DirectoryWatches::new(&root),
             root,
             cache: Cache::new(),
             compressions: SingleFlight::default(),
             listings: SingleFlight::default(),
-        })
+        }
     }
 
     /// Returns the right to the entries of the folder `name`.

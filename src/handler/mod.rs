@@ -201,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn and_then_replaces_the_response_of_every_outcome() {
+        let made = || Response::text("made");
+        let outcomes: [fn(Response) -> Outcome; 4] = [
+            |response| response.with_status(StatusCode::IM_A_TEAPOT).into(),
+            |_| Outcome::blocking(|| StatusCode::IM_A_TEAPOT.into()),
+            |_| Outcome::BlockingOnDisk(DiskJob::long(0, || StatusCode::IM_A_TEAPOT)),
+            |_| Outcome::deferred(|responder| responder.send(StatusCode::IM_A_TEAPOT)),
+        ];
+        for next in outcomes {
+            for outcome in [
+                Outcome::Ready(made()),
+                Outcome::blocking(made),
+                Outcome::BlockingOnDisk(DiskJob::short(0, made)),
+                Outcome::deferred(move |responder| responder.send(made())),
+                Outcome::deferred(drop),
+                Outcome::deferred(move |responder| responder.send(Outcome::blocking(made))),
+            ] {
+                let status = outcome.and_then(next).wait().status();
+                assert_eq!(status, StatusCode::IM_A_TEAPOT);
+            }
+        }
+    }
+
+    #[test]
     fn box_handler_forwards_all_methods() {
         struct Teapot;
 

@@ -74,6 +74,28 @@ impl Outcome {
         }
     }
 
+    /// Replaces the response by what `change` makes of it, as [`map`](Self::map) does.
+    #[cfg(any(feature = "auth", test))]
+    pub(crate) fn and_then(self, change: impl FnOnce(Response) -> Self + Send + 'static) -> Self {
+        match self {
+            Self::Ready(response) => change(response),
+            Self::Blocking(job) => Self::blocking(move || change(job()).wait()),
+            Self::BlockingOnDisk(DiskJob {
+                device,
+                length,
+                run,
+            }) => {
+                let job = DiskJob::new(device, length, move || run().and_then(change));
+                Self::BlockingOnDisk(job)
+            }
+            Self::Deferred(deferral) => Self::deferred(move |responder| {
+                let context = responder.context.clone();
+                let changed = move |outcome: Self| responder.send(outcome.and_then(change));
+                deferral.call(Responder::new(context, changed));
+            }),
+        }
+    }
+
     /// Returns the response and blocks until it is available. For tests and other callers that may
     /// wait.
     pub fn wait(self) -> Response {

@@ -32,10 +32,20 @@ pub struct Response {
     fields: ResponseFields,
     body: Body,
     user: Option<Box<str>>,
-    /// Whether it is the page of a single-page application, in place of what the path lacks.
-    is_application: bool,
+    subject: Subject,
     /// What the connection speaks after a 101. Boxed twice, because few responses have one.
     upgrade: Option<Box<Box<dyn UpgradedProtocol>>>,
+}
+
+/// What a response is about, for the rules about access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    /// What the path of the request leads to.
+    Path,
+    /// The page of a single-page application, in place of what the path lacks.
+    Application,
+    /// What is at the path with, or without, a slash at its end: the response redirects there.
+    OtherSlash,
 }
 
 /// What [`Response::headers`] returns if there are none.
@@ -294,7 +304,7 @@ impl Response {
             fields: ResponseFields::None,
             body: Body::Empty,
             user: None,
-            is_application: false,
+            subject: Subject::Path,
             upgrade: None,
         }
     }
@@ -306,7 +316,7 @@ impl Response {
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body: Body::Empty,
             user: None,
-            is_application: false,
+            subject: Subject::Path,
             upgrade: None,
         }
     }
@@ -504,7 +514,14 @@ impl Response {
 
     /// Marks the response as the page of a single-page application, in place of what the path lacks.
     pub(crate) fn of_application(mut self) -> Self {
-        self.is_application = true;
+        self.subject = Subject::Application;
+        self
+    }
+
+    /// Marks the response as a redirect to the path with, or without, a slash at its end, because
+    /// something is there.
+    pub(crate) fn of_other_slash(mut self) -> Self {
+        self.subject = Subject::OtherSlash;
         self
     }
 
@@ -522,7 +539,13 @@ impl Response {
     /// Returns whether the response is the page of a single-page application, in place of what the path
     /// lacks.
     pub(crate) fn is_application(&self) -> bool {
-        self.is_application
+        self.subject == Subject::Application
+    }
+
+    /// Returns whether the response shows if there is something at the path with, or without, a slash at
+    /// its end.
+    pub(crate) fn shows_other_slash(&self) -> bool {
+        self.subject == Subject::OtherSlash || self.status == StatusCode::NOT_FOUND
     }
 
     /// Makes the connection close after this response.

@@ -112,6 +112,13 @@ enum Claim {
     Limited(RateExceeded),
 }
 
+/// What a response needs that shows whether there is something at the path with, or without, a slash at its
+/// end.
+struct OtherSlash {
+    /// Those of the request that are not verified yet; `None` if it has no well-formed credentials.
+    logins: Option<Vec<Login>>,
+}
+
 /// Whether the page of a single-page application needs a password where other responses do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApplicationPage {
@@ -157,16 +164,53 @@ impl BasicAuth {
     }
 
     fn claim(&self, request: &Request<'_>) -> Claim {
-        let (files, files_of_application) = match &self.rules {
-            None => (BTreeSet::from([0]), BTreeSet::new()),
+        self.claims(request).0
+    }
+
+    /// Returns the credentials of a request, and what some responses need in addition.
+    fn claims(&self, request: &Request<'_>) -> (Claim, Option<OtherSlash>) {
+        let none = BTreeSet::new;
+        let (files, files_of_application, mut others) = match &self.rules {
+            None => (BTreeSet::from([0]), none(), none()),
             Some(rules) => {
                 let required = (rules.required)(request);
                 let files: BTreeSet<usize> = rules.positions(required.files).collect();
                 let page = rules.positions(required.files_of_application);
-                (files, page.collect())
+                let others = rules.positions(required.files_of_other_slash);
+                (files, page.collect(), others.collect())
             }
         };
         let login = login(request);
+        others.retain(|file| !files.contains(file));
+        let other_slash = (!others.is_empty()).then(|| OtherSlash {
+            logins: login.clone().map(|login| self.unverified(&login, &others)),
+        });
+        let claim = self.claim_of(request, login, &files, &files_of_application);
+        (claim, other_slash)
+    }
+
+    /// Returns a login for each of the files of passwords in which it is not known to be.
+    fn unverified<'f>(
+        &self,
+        login: &Login,
+        files: impl IntoIterator<Item = &'f usize>,
+    ) -> Vec<Login> {
+        let logins = files.into_iter().map(|file| Login {
+            file: *file,
+            ..login.clone()
+        });
+        logins
+            .filter(|login| !self.passwords.is_cached(login))
+            .collect()
+    }
+
+    fn claim_of(
+        &self,
+        request: &Request<'_>,
+        login: Option<Login>,
+        files: &BTreeSet<usize>,
+        files_of_application: &BTreeSet<usize>,
+    ) -> Claim {
         if files.is_empty() && (files_of_application.is_empty() || login.is_none()) {
             return Claim::Public(match files_of_application.len() {
                 0 => ApplicationPage::Public,
@@ -178,13 +222,7 @@ impl BasicAuth {
             explain!("password", "{why}: 401");
             return Claim::Missing;
         };
-        let logins = files.union(&files_of_application).map(|file| Login {
-            file: *file,
-            ..login.clone()
-        });
-        let unverified: Vec<Login> = logins
-            .filter(|login| !self.passwords.is_cached(login))
-            .collect();
+        let unverified = self.unverified(&login, files.union(files_of_application));
         if unverified.is_empty() {
             return Claim::Verified(login.user);
         }
@@ -237,46 +275,101 @@ fn verify_all(
     pool.verify(client, login, next);
 }
 
+/// Verifies the logins of a request, and then responds with what `respond` returns.
+fn when_verified(
+    passwords: Arc<PasswordPool>,
+    request: Request<'static>,
+    logins: Vec<Login>,
+    respond: impl FnOnce(&Request<'_>) -> Outcome + Send + 'static,
+) -> Outcome {
+    Outcome::deferred(move |responder| {
+        let client = client_key(&request);
+        let on_verdict = move |verdict| match verdict {
+            Verdict::Denied => {
+                explain!(
+                    "password",
+                    "the user is unknown or the password is wrong: 401"
+                );
+                responder.send(challenge(&request));
+            }
+            Verdict::TooManyFailures(exceeded) => {
+                explain_limit();
+                responder.send(exceeded.response(&request));
+            }
+            Verdict::Overloaded => {
+                responder.send(Response::unavailable(
+                    "too many sign-in attempts in progress; try again",
+                ));
+            }
+            Verdict::Accepted => {
+                explain!("password", "the password is correct");
+                responder.send(respond(&request));
+            }
+        };
+        verify_all(passwords, client, logins, Box::new(on_verdict));
+    })
+}
+
+impl OtherSlash {
+    /// Responds with the outcome if it shows nothing of the path with, or without, a slash at its end, or if
+    /// the request has the credentials for that.
+    fn guard(
+        self,
+        passwords: &Arc<PasswordPool>,
+        request: &Request<'_>,
+        outcome: Outcome,
+    ) -> Outcome {
+        let passwords = Arc::clone(passwords);
+        let request = request.clone().into_owned();
+        outcome.and_then(move |response| {
+            if !response.shows_other_slash() {
+                return response.into();
+            }
+            match self.logins {
+                Some(logins) if logins.is_empty() => response.into(),
+                Some(logins) => match passwords.check_failures(client_key(&request)) {
+                    Ok(()) => when_verified(passwords, request, logins, |_| response.into()),
+                    Err(exceeded) => {
+                        explain_limit();
+                        exceeded.response(&request).into()
+                    }
+                },
+                None => {
+                    let why = "the path with, or without, a slash at its end requires a password";
+                    explain!("password", "{why}: 401");
+                    challenge(&request).into()
+                }
+            }
+        })
+    }
+}
+
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        match self.claim(request) {
+        let (claim, other_slash) = self.claims(request);
+        let outcome = match claim {
             Claim::Public(page) => self.handle_public(request, page),
-            Claim::Missing => challenge(request).into(),
+            Claim::Missing => return challenge(request).into(),
             Claim::Verified(user) => call_inner(&*self.inner, request, user),
-            Claim::Limited(exceeded) => exceeded.response(request).into(),
+            Claim::Limited(exceeded) => return exceeded.response(request).into(),
             Claim::Unverified(logins) => {
-                let client = client_key(request);
                 let user = logins.first().map(|login| login.user.clone());
                 let user = user.unwrap_or_default();
                 let inner = Arc::clone(&self.inner);
                 let passwords = Arc::clone(&self.passwords);
                 let request = request.clone().into_owned();
-                Outcome::deferred(move |responder| {
-                    let on_verdict = move |verdict| match verdict {
-                        Verdict::Denied => {
-                            explain!(
-                                "password",
-                                "the user is unknown or the password is wrong: 401"
-                            );
-                            responder.send(challenge(&request));
-                        }
-                        Verdict::TooManyFailures(exceeded) => {
-                            explain_limit();
-                            responder.send(exceeded.response(&request));
-                        }
-                        Verdict::Overloaded => {
-                            responder.send(Response::unavailable(
-                                "too many sign-in attempts in progress; try again",
-                            ));
-                        }
-                        Verdict::Accepted => {
-                            explain!("password", "the password is correct");
-                            responder.send(call_inner(&*inner, &request, user));
-                        }
-                    };
-                    verify_all(passwords, client, logins, Box::new(on_verdict));
-                })
+                return when_verified(Arc::clone(&passwords), request, logins, move |request| {
+                    let outcome = call_inner(&*inner, request, user);
+                    match other_slash {
+                        Some(other_slash) => other_slash.guard(&passwords, request, outcome),
+                        None => outcome,
+                    }
+                });
             }
+        };
+        match other_slash {
+            Some(other_slash) => other_slash.guard(&self.passwords, request, outcome),
+            None => outcome,
         }
     }
 

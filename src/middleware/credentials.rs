@@ -66,6 +66,22 @@ impl Credentials {
     pub fn line(user: &str, password: &str) -> Result<String, Error> {
         /// As `htpasswd -B -C 10`: the default of most libraries.
         const COST: u32 = 10;
+        Self::check(user, password)?;
+        let mut salt = [0; 16];
+        getrandom(&mut salt, GetRandomFlags::empty())
+            .map_err(|errno| Error::system("get random numbers")(errno.into()))?;
+        let hash = bcrypt::hash_with_salt(password, COST, salt);
+        let hash = hash.map_err(|error| Error::Setting(error.to_string()))?;
+        let hash = hash.format_for_version(bcrypt::Version::TwoB);
+        Ok(format!("{user}:{hash}"))
+    }
+
+    /// Checks what [`line`](Self::line) requires of a user and a password, without hashing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`], as of [`line`](Self::line).
+    pub fn check(user: &str, password: &str) -> Result<(), Error> {
         /// bcrypt's limit.
         const MAX_PASSWORD_BYTES: usize = 72;
         let wrong = |reason: &str| Err(Error::Setting(reason.to_owned()));
@@ -75,13 +91,7 @@ impl Credentials {
         if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
             return wrong("the password is empty or longer than 72 bytes");
         }
-        let mut salt = [0; 16];
-        getrandom(&mut salt, GetRandomFlags::empty())
-            .map_err(|errno| Error::system("get random numbers")(errno.into()))?;
-        let hash = bcrypt::hash_with_salt(password, COST, salt);
-        let hash = hash.map_err(|error| Error::Setting(error.to_string()))?;
-        let hash = hash.format_for_version(bcrypt::Version::TwoB);
-        Ok(format!("{user}:{hash}"))
+        Ok(())
     }
 
     /// Reads such a file, if there is one, and adds `lines` in the same format.

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
-use super::{AuthRequirement, SITE_FILE, Site, SourceLocation, Store, Symlinks};
+use super::{
+    AuthRequirement, OpenRequest, RootOpener, SITE_FILE, Site, SourceLocation, Store, Symlinks,
+};
 use crate::error::Error;
 
 /// A configuration file: a site, and perhaps a program's own settings.
@@ -46,25 +48,27 @@ impl ConfigFile {
     /// [`Error::Path`] if it cannot be read; [`Error::Setting`] with file, line and remedy if the
     /// site in it is invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::read_with(path, |_, _| Ok(()))
+        let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
+        Self::parse(path, &text, |_, _| Ok(()))
     }
 
-    /// Reads a file; `check` rejects a site with a reason and the offset of the key that is wrong.
-    fn read_with(
+    /// Parses the text of a file; `check` rejects a site with a reason and the offset of the key that is
+    /// wrong.
+    fn parse(
         path: &Path,
+        text: &str,
         check: impl FnOnce(&Site, &DeTable<'_>) -> Result<(), (usize, String)>,
     ) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
         let at = |start, reason: &str| {
-            let line = line(&text, start);
+            let line = line(text, start);
             Error::Setting(format!("{}:{line}: {reason}", path.display()))
         };
         let start_of = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-        let mut table = DeTable::parse(&text).map_err(|error| {
+        let mut table = DeTable::parse(text).map_err(|error| {
             let start = start_of(&error);
-            at(start, &syntax_error(error.message(), line_at(&text, start)))
+            at(start, &syntax_error(error.message(), line_at(text, start)))
         })?;
-        let lines = LineNumbers::of(&text);
+        let lines = LineNumbers::of(text);
         let others = take_others(table.get_mut(), &lines);
         let sites = table.get_ref().clone();
         let mut site = Site::deserialize(Deserializer::from(table))
@@ -100,6 +104,19 @@ impl ConfigFile {
     /// As [`read`](Self::read), and [`Error::Setting`] if the site follows symbolic links out of the
     /// root, has a host whose root is outside of it, or stores users at a path of its choice.
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
+        Self::of_root_with(root, None)
+    }
+
+    /// As [`of_root`](Self::of_root), in a process that a sandbox may deny a folder that takes the place
+    /// of the root later: `opener` opens the file then.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_root`](Self::of_root).
+    pub fn of_root_with(
+        root: &Path,
+        opener: Option<&dyn RootOpener>,
+    ) -> Result<Option<Self>, Error> {
         let path = root.join(SITE_FILE);
         match fs::metadata(&path) {
             // Opening a FIFO would block.
@@ -113,7 +130,14 @@ impl ConfigFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // A root that is a single file has no site file.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-            _ => Self::read_with(&path, |site, table| check_confined(site, table, root)).map(Some),
+            _ => {
+                let text =
+                    read_beneath(root, opener).map_err(|source| unreadable(&path, source))?;
+                let site_file = Self::parse(&path, &text, |site, table| {
+                    check_confined(site, table, root)
+                });
+                site_file.map(Some)
+            }
         }
     }
 
@@ -185,6 +209,22 @@ impl Site {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads the site file of a root, with `opener` where this process may not.
+fn read_beneath(root: &Path, opener: Option<&dyn RootOpener>) -> io::Result<String> {
+    match (fs::read_to_string(root.join(SITE_FILE)), opener) {
+        (Err(error), Some(opener)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let file = opener.open(&OpenRequest {
+                root: &root.canonicalize()?,
+                directory: None,
+                symlinks: Symlinks::Inside,
+                path: SITE_FILE.as_bytes(),
+            })?;
+            io::read_to_string(fs::File::from(file))
+        }
+        (text, _) => text,
     }
 }
 

@@ -12,6 +12,7 @@ mod header_rule;
 pub(crate) mod pattern;
 mod pattern_index;
 mod rewrite;
+mod root_opener;
 mod rules;
 mod values;
 mod warnings;
@@ -27,6 +28,7 @@ pub use config_file::{ConfigFile, OtherKey};
 pub use header_rule::HeaderRule;
 pub(crate) use pattern_index::PatternIndex;
 pub use rewrite::{RewriteRule, SpaRule};
+pub use root_opener::{DirectoryId, OpenRequest, RootOpener};
 pub(crate) use rules::SourceLocation;
 pub use rules::{
     ErrorStatus, Manage, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Subcommand::Acme => commands::acme::run(&args),
         Subcommand::Completions => cli::completions(&args).map(|script| stdio::print(&script)),
         Subcommand::Man => cli::man(&args).map(|page| stdio::print(&page)),
+        Subcommand::OpenRoots => confinement::root_opener::run(&args),
     };
     result.unwrap_or_else(|exit| end(&exit))
 }

@@ -28,7 +28,7 @@ use super::lookup::Postponed;
 use super::root::{Blocking, OpenError};
 use super::rules::ServeScope;
 use super::serve::SiteFiles;
-use crate::body::BodyStream;
+use crate::body::{BodyStream, Cancellation};
 use crate::client_key::ClientKey;
 use crate::explain_log::explain;
 use crate::http::disposition::attachment;
@@ -94,15 +94,16 @@ impl SiteFiles {
     }
 
     /// Begins an archive of the folder at a request's path. Examines all its files, so it is to be called
-    /// on a thread for long jobs.
+    /// on a thread for long jobs, unless the exchange is cancelled meanwhile.
     pub(super) fn archive(
         self: &Arc<Self>,
         request: &Request<'_>,
         format: ArchiveFormat,
         device: u64,
+        cancellation: &Cancellation,
     ) -> Result<Response, Postponed> {
         let now = Instant::now();
-        let snapshot = self.tree.snapshot(Blocking::Allowed, now);
+        let snapshot = self.tree.snapshot_blocking(now);
         let folder = request.path_bytes();
         let folder = folder.strip_prefix(b"/").unwrap_or(folder);
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
@@ -113,7 +114,7 @@ impl SiteFiles {
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {
-                measure(walk()?, policy.max_bytes)?;
+                measure(walk()?, policy.max_bytes, cancellation)?;
                 let name = archive_name(self, request);
                 let producer = ArchiveProducer {
                     site: Arc::clone(self),
@@ -147,6 +148,8 @@ impl SiteFiles {
             Err(ArchiveError::Busy) => Ok(Response::unavailable(
                 "too many folder listings in progress; try again",
             )),
+            // It is not sent.
+            Err(ArchiveError::Cancelled) => Ok(Response::unavailable("the request was cancelled")),
             Err(ArchiveError::Explained(error)) => Ok(self.explained(request, &error)),
         }
     }
@@ -179,10 +182,18 @@ impl SiteFiles {
     }
 }
 
-/// Checks that the files beneath a folder are within the limits.
-fn measure(mut walk: FolderWalk, max_bytes: u64) -> Result<(), ArchiveError> {
+/// Checks that the files beneath a folder are within the limits. That of a huge folder takes long, so it
+/// ends when the exchange is cancelled.
+fn measure(
+    mut walk: FolderWalk,
+    max_bytes: u64,
+    cancellation: &Cancellation,
+) -> Result<(), ArchiveError> {
     let (mut bytes, mut entries) = (0_u64, 0_usize);
     while let Some(entry) = walk.next()? {
+        if cancellation.is_cancelled() {
+            return Err(ArchiveError::Cancelled);
+        }
         bytes = bytes.saturating_add(entry.size);
         entries += 1;
         let explanation = if bytes > max_bytes {
@@ -204,6 +215,8 @@ enum ArchiveError {
     Open(OpenError),
     /// It may be possible later.
     Busy,
+    /// The client has disconnected.
+    Cancelled,
     Explained(ExplainedError),
 }
 

@@ -67,7 +67,7 @@ impl SiteFiles {
             return self.reject_method(request);
         };
         let now = Instant::now();
-        let snapshot = self.tree.snapshot(Blocking::Allowed, now);
+        let snapshot = self.tree.snapshot_blocking(now);
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
         let changed = Change::of(&self.tree.rules, request).and_then(|change| match change {
             Change::CreateFolder(name) => lookup.create_folder(name),

@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use ::http::StatusCode;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -31,21 +32,30 @@ struct Deletion {
 
 /// Moves `name`, a path beneath the root whose folder is `parent`, into the trash.
 pub(super) fn keep(root: &Folder, parent: &Folder, name: &[u8]) -> Result<(), ExplainedError> {
-    let deletion = Deletion::begin(root)?;
-    let moved = deletion.create_parents(name).and_then(|folder| {
-        let folder = folder.as_ref().unwrap_or(&deletion.folder);
-        renameat(parent, file_name(name), folder, file_name(name))
+    let moved = Deletion::begin(root).and_then(|deletion| {
+        let moved = deletion.create_parents(name).and_then(|folder| {
+            let folder = folder.as_ref().unwrap_or(&deletion.folder);
+            renameat(parent, file_name(name), folder, file_name(name))
+        });
+        moved.inspect_err(|_| deletion.give_up())
     });
-    moved.map_err(|errno| {
-        deletion.give_up();
-        match errno {
-            Errno::XDEV => ExplainedError::conflict(
-                "it is on another file system than the trash, so it can only be deleted permanently",
-            )
-            .with_remedy("--manage-delete permanent does that"),
-            errno => errno.into(),
-        }
+    moved.map_err(|errno| match errno {
+        Errno::XDEV => ExplainedError::conflict(
+            "it is on another file system than the trash, so it can only be deleted permanently",
+        )
+        .with_remedy("--manage-delete permanent does that"),
+        Errno::NOSPC | Errno::DQUOT => full(
+            "the disk is full, so nothing can be moved into the trash",
+        )
+        .with_remedy(
+            "empty .tws-trash in the root, or delete permanently with --manage-delete permanent",
+        ),
+        errno => errno.into(),
     })
+}
+
+fn full(explanation: &'static str) -> ExplainedError {
+    ExplainedError::new(StatusCode::INSUFFICIENT_STORAGE, explanation)
 }
 
 /// Deletes `last` in the folder `parent` with all that is in it. It is renamed first, so that clients see
@@ -60,7 +70,13 @@ pub(super) fn erase(root: &Folder, parent: &Folder, last: &[u8]) -> Result<(), E
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         result => return Ok(result?),
     }
-    let deletion = Deletion::begin(root)?;
+    let deletion = Deletion::begin(root).map_err(|errno| match errno {
+        Errno::NOSPC | Errno::DQUOT => full(
+            "the disk is full, and deleting a folder with something in it needs a new folder; delete \
+             the files in it first",
+        ),
+        errno => errno.into(),
+    })?;
     if let Err(errno) = renameat(parent, last, &deletion.folder, "0") {
         deletion.give_up();
         return Err(match errno {

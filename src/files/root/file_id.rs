@@ -5,6 +5,8 @@ use std::path::Path;
 
 use rustix::fs::{Stat, stat};
 
+use crate::site::DirectoryId;
+
 /// Identifies a file or directory while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::files) struct InodeId {
@@ -32,6 +34,18 @@ impl InodeId {
     /// Returns the inode that `path` leads to now.
     pub(in crate::files) fn of_directory(path: &Path) -> io::Result<Self> {
         Ok(Self::of(&stat(path)?))
+    }
+}
+
+impl From<InodeId> for DirectoryId {
+    fn from(InodeId { device, inode }: InodeId) -> Self {
+        Self { device, inode }
+    }
+}
+
+impl From<DirectoryId> for InodeId {
+    fn from(DirectoryId { device, inode }: DirectoryId) -> Self {
+        Self { device, inode }
     }
 }
 

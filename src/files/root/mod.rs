@@ -9,10 +9,14 @@
 //! A caller that may not block gets [`OpenError::WouldBlock`] if the kernel does not have the path
 //! in memory (`RESOLVE_CACHED`), and always on file systems that contact another machine or process
 //! when a file is opened (NFS, FUSE).
+//!
+//! Where a sandbox denies a folder that has taken the place of the root, a [`RootOpener`] opens it and the
+//! files beneath it.
 
 mod file_id;
 mod fs_type;
 mod open_error;
+mod replaceable;
 mod server_files;
 #[cfg(test)]
 mod tests;
@@ -34,10 +38,11 @@ use rustix::io::Errno;
 use super::upload::temp_file::Folder;
 use crate::body::file_range::Storage;
 use crate::explain_log::{self, Escaped, explain};
-use crate::site::Symlinks;
+use crate::site::{OpenRequest, RootOpener, Symlinks};
 pub(super) use file_id::{FileId, InodeId};
 pub(super) use fs_type::storage;
 pub(super) use open_error::{Blocking, OpenError};
+pub use replaceable::ReplaceableRoot;
 pub(super) use server_files::ServerFiles;
 
 /// The open directory with the files of a site.
@@ -53,6 +58,8 @@ pub(super) struct Root {
     /// Never served.
     server_files: Arc<ServerFiles>,
     resolver: PathResolver,
+    /// Opens files beneath the root if this process may not.
+    opener: Option<Arc<dyn RootOpener>>,
     cached_lookups: CachedLookups,
     /// Where the bytes of the directory's own file system are.
     storage: Storage,
@@ -136,8 +143,35 @@ const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
 
 impl Root {
     pub(super) fn open(path: &Path, symlinks: Symlinks) -> io::Result<Self> {
-        let names = [std::path::absolute(path)?, path.canonicalize()?];
+        let names = names(path)?;
         let directory = open(&names[1], OPEN_DIRECTORY, Mode::empty())?;
+        Self::from_directory(directory, names, symlinks)
+    }
+
+    /// Has another process open the root, and later what is beneath it. May block.
+    pub(super) fn open_by(
+        opener: &Arc<dyn RootOpener>,
+        path: &Path,
+        symlinks: Symlinks,
+    ) -> io::Result<Self> {
+        let names = names(path)?;
+        let directory = opener.open(&OpenRequest {
+            root: &names[1],
+            directory: None,
+            symlinks,
+            path: b"",
+        })?;
+        let mut root = Self::from_directory(directory, names, symlinks)?;
+        root.opener = Some(Arc::clone(opener));
+        Ok(root)
+    }
+
+    /// `names` are those of [`Root::names`].
+    fn from_directory(
+        directory: OwnedFd,
+        names: [PathBuf; 2],
+        symlinks: Symlinks,
+    ) -> io::Result<Self> {
         // Old kernels lack the call (ENOSYS), and some sandboxes forbid it (EPERM).
         let beneath = ResolveFlags::BENEATH;
         let resolver = match open_beneath(directory.as_fd(), b".", beneath) {
@@ -158,6 +192,7 @@ impl Root {
             symlinks,
             server_files: Arc::default(),
             resolver,
+            opener: None,
             cached_lookups,
         })
     }
@@ -245,8 +280,13 @@ impl Root {
         }
     }
 
+    /// False if opening any file may block, and the calling thread may not.
+    fn may_open_with(&self, blocking: Blocking) -> bool {
+        blocking != Blocking::Forbidden || self.opener.is_none() && self.may_stat_with(blocking)
+    }
+
     /// False if every call on this file system may block, and the calling thread may not.
-    pub(super) fn may_open_with(&self, blocking: Blocking) -> bool {
+    pub(super) fn may_stat_with(&self, blocking: Blocking) -> bool {
         blocking != Blocking::Forbidden || self.cached_lookups != CachedLookups::Remote
     }
 
@@ -383,13 +423,22 @@ impl Root {
     }
 
     fn descriptor(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        if self.symlinks == Symlinks::Follow {
+        if self.symlinks == Symlinks::Follow && self.opener.is_none() {
             return openat(&self.directory, or_dot(path), OPEN_FILE, Mode::empty());
         }
         self.descriptor_beneath(path)
     }
 
     fn descriptor_beneath(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        if let Some(opener) = &self.opener {
+            let opened = opener.open(&OpenRequest {
+                root: &self.names[1],
+                directory: Some(self.inode.into()),
+                symlinks: self.symlinks,
+                path,
+            });
+            return opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
         let path = or_dot(path);
         let directory = self.directory.as_fd();
         match self.resolver {
@@ -400,6 +449,11 @@ impl Root {
             },
         }
     }
+}
+
+/// Returns the path of a root as given, but absolute, and without symbolic links.
+fn names(path: &Path) -> io::Result<[PathBuf; 2]> {
+    Ok([std::path::absolute(path)?, path.canonicalize()?])
 }
 
 /// The root's own name is empty, which openat2(2) rejects.

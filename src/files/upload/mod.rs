@@ -55,7 +55,7 @@ impl SiteFiles {
             Err(error) => BodyPolicy::Reject(self.upload_error(request, &error)),
             Ok(target) => {
                 if explain_log::is_explained() {
-                    let snapshot = self.tree.snapshot(Blocking::Allowed, Instant::now());
+                    let snapshot = self.tree.snapshot_blocking(Instant::now());
                     let upload = self.upload_request(policy, &snapshot, request);
                     upload.dry_run(&target);
                 }
@@ -110,7 +110,7 @@ impl SiteFiles {
             return self.reject_method(request);
         };
         let rules = &self.tree.rules;
-        let snapshot = self.tree.snapshot(Blocking::Allowed, Instant::now());
+        let snapshot = self.tree.snapshot_blocking(Instant::now());
         let upload = self.upload_request(policy, &snapshot, request);
         let stored = UploadTarget::of(rules, request).and_then(|target| match target {
             UploadTarget::File(name) => upload.store_file(name, content),

@@ -658,7 +658,8 @@ impl Flags {
         store.map_err(|reason: String| usage_of("--users", reason))
     }
 
-    /// Splits the values of `--auth` into user and password. Not a value parser, as with `--users`.
+    /// Splits the values of `--auth` into user and password, and checks them. Not a value parser, as with
+    /// `--users`.
     pub(super) fn users_with_passwords(&self) -> Result<Vec<(&str, &str)>, clap::Error> {
         let split = |value: &str| value.find(':').filter(|at| *at > 0 && at + 1 < value.len());
         let users = self.auth.iter().map(|value| {
@@ -666,7 +667,11 @@ impl Flags {
                 let reason = "must be a user name and a password with a colon between them";
                 usage_of("--auth", reason.to_owned())
             })?;
-            Ok((&value[..at], &value[at + 1..]))
+            let (user, password) = (&value[..at], &value[at + 1..]);
+            #[cfg(feature = "auth")]
+            tws::Credentials::check(user, password)
+                .map_err(|error| usage_of("--auth", error.to_string()))?;
+            Ok((user, password))
         });
         users.collect()
     }

@@ -16,10 +16,11 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use tws::site::{ConfigFile, OtherKey, Site};
+use tws::site::{ConfigFile, OtherKey, RootOpener, Site};
 
 use super::aliases;
 use super::command;
@@ -128,6 +129,7 @@ struct LayerParser {
     /// The typed arguments, after those that lower layers have added.
     args: Vec<OsString>,
     mode: Mode,
+    opener: Option<Arc<dyn RootOpener>>,
     /// The long names of the settings that are decided.
     decided: BTreeSet<String>,
     /// Those that the current layer has added.
@@ -148,6 +150,7 @@ impl LayerParser {
             program: program.to_owned(),
             args: aliases::replace(typed),
             mode: args.mode,
+            opener: args.opener.clone(),
             decided: BTreeSet::new(),
             added: Vec::new(),
             errors: Vec::new(),
@@ -238,7 +241,8 @@ impl LayerParser {
             SiteFileSource::Path(path) => ConfigFile::read(path).map(Some),
             SiteFileSource::InRoot => {
                 let root = explicit_root(&self.flags()?)?;
-                ConfigFile::of_root(&root.unwrap_or_else(default_root))
+                let root = root.unwrap_or_else(default_root);
+                ConfigFile::of_root_with(&root, self.opener.as_deref())
             }
             SiteFileSource::None => Ok(None),
         };

@@ -42,5 +42,5 @@ pub(crate) use settings::{
     Banner, BrowserLaunch, Encryption, HttpRedirect, LogAddresses, PortChoice, QrOutput,
     RandomPath, Sandboxing, Settings, View,
 };
-pub(crate) use subcommand::Subcommand;
+pub(crate) use subcommand::{ROOT_OPENER_ARGUMENT, Subcommand};
 pub(crate) use values::{BasePath, ExitCondition};

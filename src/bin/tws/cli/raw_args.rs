@@ -1,8 +1,10 @@
 //! What a process was started with.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use tws::Endpoint;
+use tws::site::RootOpener;
 
 /// The arguments, environment variables and sockets of a process, not yet parsed.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct RawArgs {
     pub(crate) mode: Mode,
     /// Takes precedence over all settings.
     pub(crate) inherited: InheritedEndpoints,
+    /// Reads the settings file of a root that was replaced, where a sandbox denies that.
+    pub(crate) opener: Option<Arc<dyn RootOpener>>,
 }
 
 /// The endpoints of the listening sockets that the process was given. A server without one binds its

@@ -161,7 +161,7 @@ fn operands(subcommand: Subcommand) -> &'static str {
         Subcommand::Compress => " [--jobs N] FOLDER",
         Subcommand::Acme => " [OPTIONS] status|renew|revoke [NAME]",
         Subcommand::Completions => " SHELL",
-        Subcommand::Man => "",
+        Subcommand::Man | Subcommand::OpenRoots => "",
     }
 }
 
@@ -191,7 +191,7 @@ fn with_subcommands() -> Command {
                 let shell = Arg::new("SHELL").value_parser(value_parser!(Shell));
                 Command::new(*name).arg(shell)
             }
-            Subcommand::Man => Command::new(*name),
+            Subcommand::Man | Subcommand::OpenRoots => Command::new(*name),
         };
         command.about(*about)
     };

@@ -15,7 +15,12 @@ pub(crate) enum Subcommand {
     Acme,
     Completions,
     Man,
+    /// Not in the help: this program starts it.
+    OpenRoots,
 }
+
+/// The argument that makes this program the process that opens replaced roots.
+pub(crate) const ROOT_OPENER_ARGUMENT: &str = "--internal-open-roots";
 
 /// The name of each subcommand, and its description for the help.
 pub(super) const SUBCOMMANDS: &[(&str, Subcommand, &str)] = &[
@@ -51,6 +56,10 @@ impl Subcommand {
     /// Removes the subcommand from the arguments, so that the rest is a command line of its own.
     pub(crate) fn take_from(args: &mut RawArgs) -> Self {
         let first = args.args.get(1).map(AsRef::<OsStr>::as_ref);
+        if first == Some(OsStr::new(ROOT_OPENER_ARGUMENT)) {
+            args.args.remove(1);
+            return Self::OpenRoots;
+        }
         let found = SUBCOMMANDS
             .iter()
             .find(|(name, ..)| first == Some(OsStr::new(name)));
@@ -62,7 +71,9 @@ impl Subcommand {
             Self::Check => Mode::Check,
             Self::Explain => Mode::Explain,
             Self::Acme => Mode::Acme,
-            Self::Serve | Self::Compress | Self::Completions | Self::Man => Mode::Serve,
+            Self::Serve | Self::Compress | Self::Completions | Self::Man | Self::OpenRoots => {
+                Mode::Serve
+            }
         };
         *subcommand
     }
@@ -84,6 +95,11 @@ mod tests {
             (&["explain", "GET", "/"], Subcommand::Explain, &["GET", "/"]),
             (&["compress", "www"], Subcommand::Compress, &["www"]),
             (&["acme", "status"], Subcommand::Acme, &["status"]),
+            (
+                &[ROOT_OPENER_ARGUMENT, "", "", "/srv"],
+                Subcommand::OpenRoots,
+                &["", "", "/srv"],
+            ),
             (&["completions", "bash"], Subcommand::Completions, &["bash"]),
         ];
         for (typed, subcommand, rest) in table {

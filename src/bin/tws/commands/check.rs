@@ -156,7 +156,7 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
     if let Err(error) = app::check_upload_roots(settings) {
         report.error(error);
     }
-    match app::files(settings) {
+    match app::files(settings, None) {
         Ok(files) => {
             for missing in files.missing_files() {
                 report.warn(format_args!("{missing} is not in the root or not readable"));

@@ -109,7 +109,7 @@ fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error>
     if log::set_logger(&PRINTER).is_ok() {
         log::set_max_level(LevelFilter::Trace);
     }
-    let handler = App::open(settings)?.into_explained_handler(settings);
+    let handler = App::open(settings, None)?.into_explained_handler(settings);
     let (method, target) = (&explained.method, &explained.target);
     line("request", format_args!("{method} {target} HTTP/1.1"));
     for (name, value) in &explained.fields {

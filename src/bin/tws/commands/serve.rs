@@ -22,7 +22,7 @@ use signal_hook::iterator::Signals;
 use tws::access_log::{AccessLog, LogDestination, UnstartedLog};
 use tws::admin::Sampler;
 use tws::observe::Observer;
-use tws::site::{Store, Symlinks};
+use tws::site::{RootOpener, Site, Store, Symlinks};
 use tws::{BoxHandler, Config, Endpoint, Error, Server, ServerHandle, StaticFiles};
 
 use super::process_limits;
@@ -31,7 +31,8 @@ use crate::cli::{
     Settings, SiteFileSource, View, is_exposed,
 };
 use crate::confinement::privileges::RunAs;
-use crate::confinement::sandbox::{RootAccess, Sandbox, SandboxStatus};
+use crate::confinement::root_opener::{RootOpenerClient, RootOpenerProcess, RootOpenerSettings};
+use crate::confinement::sandbox::{self, RootAccess, Sandbox, SandboxStatus};
 use crate::lifecycle::exit_after;
 use crate::lifecycle::inherited_sockets::InheritedSockets;
 use crate::lifecycle::reload::{Reload, ReloadTargets};
@@ -65,6 +66,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
     let inherited = InheritedSockets::take()?;
     args.inherited = inherited.endpoints();
+    args.opener = opener(&inherited);
     let settings = Settings::read(&args)?;
     let style = match settings.view {
         View::Log => WriteStyle::Always,
@@ -84,7 +86,7 @@ pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
 }
 
 fn serve(
-    args: RawArgs,
+    mut args: RawArgs,
     settings: Settings,
     mut inherited: InheritedSockets,
     diagnostics: &mut Diagnostics,
@@ -95,6 +97,15 @@ fn serve(
     process_limits::raise_descriptor_limit();
     process_limits::ignore_file_size_signal()?;
     let identity = RunAs::find(settings.user.as_deref(), settings.group.as_deref())?;
+    // A process that was started by an upgrade is in a sandbox already, and so would be its opener.
+    let opener_process = match &previous {
+        None => RootOpenerProcess::start(&opener_settings(&settings)),
+        Some(_) => None,
+    };
+    if let Some(process) = &opener_process {
+        inherited.root_opener = Some(Arc::clone(&process.client));
+        args.opener = opener(&inherited);
+    }
     let resources = Resources::open(&settings, inherited, identity.as_ref())?;
     if let (Some(previous), Some(tls)) = (&previous, &resources.tls) {
         previous.receive_ticket_keys(tls);
@@ -115,6 +126,9 @@ fn serve(
     if let Some(browser) = browser {
         browser.watch()?;
     }
+    if let Some(process) = opener_process {
+        process.watch()?;
+    }
     let status = resources.status(&settings);
     let running = resources.start(args, settings, confinement, &supervisor)?;
     if let Some(previous) = previous {
@@ -128,6 +142,7 @@ fn serve(
 /// What is opened with the privileges of the start; no thread runs yet.
 struct Resources {
     app: App,
+    root_opener: Option<Arc<RootOpenerClient>>,
     /// The files of the app; those of the new app after a reload.
     files: Arc<Mutex<StaticFiles>>,
     store: Option<Store>,
@@ -151,7 +166,7 @@ impl Resources {
         inherited: InheritedSockets,
         owner: Option<&RunAs>,
     ) -> Result<Self, Error> {
-        let app = App::open(settings)?;
+        let app = App::open(settings, opener(&inherited).as_ref())?;
         let store = users::locate(settings)?;
         if let Some(store) = &store {
             users::create_folders(store, owner)?;
@@ -209,6 +224,7 @@ impl Resources {
         let redirect = https_redirect::open(settings, inherited.redirect, &handle, &challenges)?;
         Ok(Self {
             app,
+            root_opener: inherited.root_opener,
             files,
             store,
             server,
@@ -293,6 +309,7 @@ impl Resources {
                 admin,
                 redirect,
                 tls: self.tls.as_ref(),
+                root_opener: self.root_opener.as_deref(),
             },
             self.sockets.0.clone(),
             supervisor.clone(),
@@ -561,6 +578,9 @@ fn drop_privileges(
             for folder in resources.sockets.0.folders() {
                 sandbox.allow_removal(&folder);
             }
+            if let Some(opener) = &resources.root_opener {
+                sandbox.open_replaced_with(|root| opener.opens(root));
+            }
             sandbox.enter()?
         }
         Sandboxing::Off => SandboxStatus::Off,
@@ -635,6 +655,26 @@ fn log_files(settings: &Settings) -> impl Iterator<Item = &Path> {
             LogDestination::File(path) => Some(path.as_path()),
             LogDestination::Stdout => None,
         })
+}
+
+fn opener(inherited: &InheritedSockets) -> Option<Arc<dyn RootOpener>> {
+    let client = inherited.root_opener.clone()?;
+    Some(client)
+}
+
+/// Returns how the process is started that opens replaced roots: with those that the sandbox would deny.
+fn opener_settings(settings: &Settings) -> RootOpenerSettings<'_> {
+    let follows_links = |(_, site): (_, &Site)| site.symlinks == Symlinks::Follow;
+    let reads_everywhere =
+        settings.sandbox == Sandboxing::Off || settings.sites().any(follows_links);
+    let roots = settings
+        .roots()
+        .filter(|root| !reads_everywhere && root.is_dir() && sandbox::is_irreplaceable(root));
+    RootOpenerSettings {
+        roots: roots.collect(),
+        user: settings.user.as_deref(),
+        group: settings.group.as_deref(),
+    }
 }
 
 /// Returns a sandbox that allows exactly what the settings need.

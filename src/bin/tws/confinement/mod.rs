@@ -1,6 +1,8 @@
-//! The limits of the process: its user, its sandbox, its state directory, its program file.
+//! The limits of the process: its user, its sandbox, what opens replaced roots for it, its state
+//! directory, its program file.
 
 pub(crate) mod privileges;
 pub(crate) mod program_file;
+pub(crate) mod root_opener;
 pub(crate) mod sandbox;
 pub(crate) mod state_dir;

@@ -29,12 +29,14 @@
 //! - To read the siblings of a root, because build tools remove `site/dist` and create it again: `site`
 //!   is readable, unless it is `/`, a home folder, or a folder that programs and users share (`/var`,
 //!   `/var/lib`). Other folders beneath `/`, such as `/srv`, `/app` or `/data`, are for the data of
-//!   services. In `/tmp` every user can make files, and nothing there is kept secret by its path.
+//!   services. In `/tmp` every user can make files, and nothing there is kept secret by its path. A root
+//!   directly in a home or shared folder is opened by a process of its own if it was replaced
+//!   ([`root_opener`](super::root_opener)).
 //!
 //! Metrics of the process are read from files in `/proc` that are opened before. A program executed
 //! by an upgrade cannot open them and has fewer metrics.
 //!
-//! Limitations: any other folder that is *replaced* by another of the same name becomes unreadable,
+//! Limitations: a folder that is not a root and is *replaced* by another of the same name becomes unreadable,
 //! and so does a target outside of these folders that a link is switched to; the log reports it and
 //! the previous one is served until a restart. A folder for uploads that is replaced is readable and not
 //! writable until a restart. A program executed by an upgrade inherits the sandbox: it reads
@@ -132,6 +134,8 @@ pub(crate) struct Sandbox {
     writable: Vec<PathBuf>,
     /// The folders of roots that may be replaced. For the banner.
     replaceable: Vec<PathBuf>,
+    /// The roots that another process opens if they are replaced. For the banner.
+    opened_by_other: Vec<PathBuf>,
     /// The roots that need a restart if they are replaced. For the banner.
     irreplaceable: Vec<PathBuf>,
 }
@@ -193,15 +197,7 @@ pub(crate) enum SandboxStatus {
 impl Sandbox {
     /// A sandbox in which this program can be executed again, and nothing else.
     pub(crate) fn new() -> Self {
-        let mut sandbox = Self {
-            rules: Vec::new(),
-            read_scope: ReadScope::ByRules,
-            outgoing_tcp: OutgoingTcp::Denied,
-            readable: Vec::new(),
-            writable: Vec::new(),
-            replaceable: Vec::new(),
-            irreplaceable: Vec::new(),
-        };
+        let mut sandbox = Self::empty();
         for path in LIBRARIES {
             sandbox.allow(path, EXECUTE);
         }
@@ -215,6 +211,20 @@ impl Sandbox {
         sandbox
     }
 
+    /// A sandbox in which nothing can be opened.
+    pub(crate) fn empty() -> Self {
+        Self {
+            rules: Vec::new(),
+            read_scope: ReadScope::ByRules,
+            outgoing_tcp: OutgoingTcp::Denied,
+            readable: Vec::new(),
+            writable: Vec::new(),
+            replaceable: Vec::new(),
+            opened_by_other: Vec::new(),
+            irreplaceable: Vec::new(),
+        }
+    }
+
     /// Allows a folder or a file to be served.
     pub(crate) fn allow_root(&mut self, root: &Path, root_access: RootAccess) {
         let access = match root_access {
@@ -222,37 +232,26 @@ impl Sandbox {
             RootAccess::Changes => MANAGE,
             RootAccess::ReadOnly => READ,
         };
-        let mut served = vec![deployments(root)];
-        if !root.is_dir()
-            && let Some(folder) = root.parent()
-        {
-            let folder = if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            };
-            served.push(deployments(folder));
-            served.retain(|path| path != Path::new("/"));
-        }
-        let is_folder_alone = root
-            .canonicalize()
-            .is_ok_and(|real| real.parent().is_some() && served == [real]);
-        for path in served {
+        for path in served(root) {
             if root_access != RootAccess::ReadOnly {
                 add_once(&mut self.writable, &path);
             }
             add_once(&mut self.readable, &path);
             self.allow(path, access);
         }
-        let home = home_folder().unwrap_or_else(|| PathBuf::from("/"));
-        match project(root, &home) {
-            Some(project) => {
-                add_once(&mut self.replaceable, &project);
-                self.allow(project, READ);
-            }
-            None if is_folder_alone => add_once(&mut self.irreplaceable, root),
-            None => {}
+        if let Some(project) = project(root, &home()) {
+            add_once(&mut self.replaceable, &project);
+            self.allow(project, READ);
+        } else if is_irreplaceable(root) {
+            add_once(&mut self.irreplaceable, root);
         }
+    }
+
+    /// Has another process open those roots that `opens` returns true for, if they are replaced.
+    pub(crate) fn open_replaced_with(&mut self, opens: impl Fn(&Path) -> bool) {
+        let roots = std::mem::take(&mut self.irreplaceable);
+        (self.opened_by_other, self.irreplaceable) =
+            roots.into_iter().partition(|root| opens(root));
     }
 
     /// Allows all files to be read.
@@ -423,6 +422,12 @@ impl Sandbox {
             if !self.replaceable.is_empty() {
                 text += &format!("; reads a replaced root in {}", list(&self.replaceable));
             }
+            if !self.opened_by_other.is_empty() {
+                text += &format!(
+                    "; another process reads {} if it is replaced",
+                    list(&self.opened_by_other)
+                );
+            }
             if !self.irreplaceable.is_empty() {
                 text += &format!(
                     "; {} must not be replaced without a restart (--no-sandbox allows it)",
@@ -451,6 +456,31 @@ impl fmt::Display for SandboxStatus {
             Self::Enforced(text) => f.write_str(text),
         }
     }
+}
+
+/// Returns true for a root that is a folder and that is readable alone. Another folder in its place is not.
+pub(crate) fn is_irreplaceable(root: &Path) -> bool {
+    let is_alone = root
+        .canonicalize()
+        .is_ok_and(|real| real.parent().is_some() && served(root) == [real]);
+    is_alone && project(root, &home()).is_none()
+}
+
+/// Returns the folders and the file that are readable for a root.
+fn served(root: &Path) -> Vec<PathBuf> {
+    let mut served = vec![deployments(root)];
+    if !root.is_dir()
+        && let Some(folder) = root.parent()
+    {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        served.push(deployments(folder));
+        served.retain(|path| path != Path::new("/"));
+    }
+    served
 }
 
 /// Returns the folder in which a root is now and will be after the next deployment; see the module's
@@ -487,6 +517,11 @@ fn is_shared(folder: &Path) -> bool {
     };
     let is_home = above == Path::new("/home");
     is_home || SHARED.iter().any(|shared| folder == Path::new(shared))
+}
+
+/// Returns the home folder; `/` if it is unknown.
+fn home() -> PathBuf {
+    home_folder().unwrap_or_else(|| PathBuf::from("/"))
 }
 
 fn home_folder() -> Option<PathBuf> {

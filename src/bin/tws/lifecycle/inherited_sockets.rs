@@ -11,6 +11,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -18,6 +19,7 @@ use tws::{Endpoint, Error};
 
 use super::upgrade::PreviousProcess;
 use crate::cli::{InheritedEndpoints, Settings};
+use crate::confinement::root_opener::RootOpenerClient;
 
 /// A limit far above any sensible number of sockets.
 const MAX_SOCKETS: usize = 1024;
@@ -29,6 +31,8 @@ pub(crate) struct InheritedSockets {
     pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
+    /// The socket of the process that opens roots for the previous process.
+    pub(crate) root_opener: Option<Arc<RootOpenerClient>>,
     /// Whether this process removes the files of Unix sockets at its end.
     pub(crate) owns_files: bool,
 }
@@ -50,6 +54,9 @@ impl InheritedSockets {
             main: listeners.main,
             admin: listeners.admin,
             redirect: listeners.redirect,
+            root_opener: listeners
+                .root_opener
+                .map(|socket| Arc::new(RootOpenerClient::new(socket))),
             owns_files: PreviousProcess::passes_sockets(),
         })
     }

@@ -7,7 +7,6 @@
 //! they differ, the log names them; they take effect after an upgrade (SIGUSR2) or a restart.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,7 +118,9 @@ impl ReloadState {
         for warning in &settings.warnings {
             log::warn!("{warning}");
         }
-        let app = open_app(&settings).map_err(|error| targets.explain(&error))?;
+        let app = app::check_upload_roots(&settings)
+            .and_then(|()| App::open(&settings, targets.args.opener.as_ref()))
+            .map_err(|error| targets.explain(&error))?;
         let files = app.files().clone();
         let handler = app.into_handler(&settings, targets.users.as_ref());
         let handler = targets.challenges.before(handler);
@@ -250,23 +251,6 @@ impl ReloadTargets {
             );
         }
     }
-}
-
-/// Opens what is served. A sandbox may allow a root to be opened but not to be read, so that is
-/// tried first.
-fn open_app(settings: &Settings) -> Result<App, Error> {
-    for root in settings.roots() {
-        let read = match fs::metadata(&root) {
-            Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
-            Ok(metadata) if metadata.is_file() => fs::File::open(&root).map(drop),
-            // `App::open` reports any other kind of file.
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        read.map_err(|error| Error::path("serve", root, error))?;
-    }
-    app::check_upload_roots(settings)?;
-    App::open(settings)
 }
 
 /// The roots, with the greatest access that a site needs.

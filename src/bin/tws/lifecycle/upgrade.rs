@@ -5,7 +5,8 @@
 //!
 //! The two communicate over a socket that is the standard input of the new process, the one
 //! descriptor that a process can take without knowing its number. Each listener is passed in one
-//! message (`SCM_RIGHTS`), followed by the keys of TLS session tickets, so that clients resume their
+//! message (`SCM_RIGHTS`), and so is the socket of the process that opens replaced roots (`root_opener`), which
+//! the new process, confined by the sandbox of the old one, could not start; they are followed by the keys of TLS session tickets, so that clients resume their
 //! sessions with the new process; the new process sends one byte when it serves, and the old process closes
 //! the socket once it has told the supervisor, if any, which process is the main one. Both accept
 //! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
@@ -31,6 +32,7 @@ use super::socket_files::SocketFiles;
 use super::systemd::{PER_PROCESS_VARS, Supervisor};
 use crate::cli::UPGRADE_VARIABLE;
 use crate::confinement::program_file;
+use crate::confinement::root_opener::RootOpenerClient;
 use crate::services::random_path::{self, RANDOM_PATH_VARIABLE};
 use crate::services::tls::{self, Tls};
 use crate::sync::Mutex;
@@ -74,6 +76,8 @@ pub(crate) struct PassedListeners {
     pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
+    /// The socket of the process that opens replaced roots.
+    pub(crate) root_opener: Option<OwnedFd>,
 }
 
 impl PreviousProcess {
@@ -115,6 +119,7 @@ impl PreviousProcess {
             main: next(),
             admin: next(),
             redirect: next(),
+            root_opener: next().and_then(|mut sockets| sockets.pop()),
         })
     }
 
@@ -160,6 +165,7 @@ pub(crate) struct Servers<'a> {
     pub(crate) redirect: Option<&'a Server>,
     /// The certificates of the main server, and the keys of its sessions.
     pub(crate) tls: Option<&'a Tls>,
+    pub(crate) root_opener: Option<&'a RootOpenerClient>,
 }
 
 /// Starts the process that takes over from this one.
@@ -178,7 +184,8 @@ struct UpgradeProcess {
 }
 
 enum UpgradeState {
-    /// Duplicates of the listeners of each server. The order is the same in all versions.
+    /// Duplicates of the listeners of each server, and of the socket of the process that opens replaced
+    /// roots. The order is the same in all versions.
     Serving(Vec<Vec<OwnedFd>>),
     /// The new process is about to start (`None`) or starting.
     Upgrading(Option<Child>),
@@ -193,11 +200,16 @@ impl Upgrade {
         supervisor: Supervisor,
     ) -> Result<Self, Error> {
         let side_servers = [servers.admin, servers.redirect];
-        let listeners = [Some(servers.main)]
+        let mut listeners = [Some(servers.main)]
             .into_iter()
             .chain(side_servers)
             .map(|server| server.map_or(Ok(Vec::new()), Server::listeners))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let opener = servers.root_opener.map(RootOpenerClient::duplicate);
+        let opener = opener.transpose().map_err(Error::system(
+            "duplicate the socket of the process that opens replaced roots",
+        ))?;
+        listeners.push(opener.into_iter().collect());
         let process = UpgradeProcess {
             program: program_file::path(),
             main_server: servers.main.handle(),

@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use tws::access_log::LogDestination;
-use tws::site::{HostName, SITE_FILE, Store};
+use tws::site::{HostName, RootOpener, SITE_FILE, Store};
 use tws::{AllowedHosts, BoxHandler, Cors, Error, RateLimit, Router, SlowLog, StaticFiles};
 #[cfg(feature = "auth")]
 use tws::{BasicAuth, Credentials, Request};
@@ -28,8 +28,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
-        let files = files(settings)?;
+    /// Opens the files, with `opener` where a sandbox denies a root that was replaced.
+    pub(crate) fn open(
+        settings: &Settings,
+        opener: Option<&Arc<dyn RootOpener>>,
+    ) -> Result<Self, Error> {
+        let files = files(settings, opener)?;
         Ok(Self {
             auth: path_auth_layer(settings, &files)?,
             files,
@@ -87,8 +91,15 @@ fn below(base: &BasePath, app: BoxHandler) -> BoxHandler {
 }
 
 /// Opens the files alone.
-pub(crate) fn files(settings: &Settings) -> Result<StaticFiles, Error> {
-    let files = StaticFiles::with_site(&settings.root, &settings.site)?;
+pub(crate) fn files(
+    settings: &Settings,
+    opener: Option<&Arc<dyn RootOpener>>,
+) -> Result<StaticFiles, Error> {
+    let (root, site) = (&settings.root, &settings.site);
+    let files = match opener {
+        Some(opener) => StaticFiles::with_opener(root, site, opener)?,
+        None => StaticFiles::with_site(root, site)?,
+    };
     let own = server_files(settings)
         .into_iter()
         .chain(site_files(settings));

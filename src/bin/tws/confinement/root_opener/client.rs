@@ -1,0 +1,114 @@
+//! The server's end of the socket.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use tws::site::{OpenRequest, RootOpener, Symlinks};
+
+use super::message;
+
+/// A disk that has to spin up takes some ten seconds.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Sends requests to the process that opens roots.
+#[derive(Debug)]
+pub(crate) struct RootOpenerClient {
+    socket: OwnedFd,
+    /// Whether the log says that the process does not reply.
+    is_failure_logged: AtomicBool,
+}
+
+impl RootOpenerClient {
+    /// `socket` is the one that [`duplicate`](Self::duplicate) has returned to another process, or that
+    /// the process of this module was started with.
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            is_failure_logged: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns a duplicate of the socket, for the next version of this program.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Returns true if the process can open this root.
+    pub(crate) fn opens(&self, root: &Path) -> bool {
+        let opened = root.canonicalize().and_then(|root| {
+            self.open(&OpenRequest {
+                root: &root,
+                directory: None,
+                symlinks: Symlinks::Inside,
+                path: b"",
+            })
+        });
+        opened.is_ok()
+    }
+
+    /// Sends a request and receives the reply. The outer error is that of the communication.
+    fn ask(&self, packet: &[u8]) -> Result<Result<OwnedFd, Errno>, Errno> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let timeout = Some(REPLY_TIMEOUT);
+        set_socket_timeout(&self.socket, Timeout::Send, timeout)?;
+        set_socket_timeout(&ours, Timeout::Recv, timeout)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [theirs.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let packet = [IoSlice::new(packet)];
+        sendmsg(&self.socket, &packet, &mut control, SendFlags::NOSIGNAL)?;
+        // Without it, the end of the process is the end of the reply's socket.
+        drop(theirs);
+        receive(&ours)
+    }
+}
+
+/// Receives a reply.
+fn receive(socket: &OwnedFd) -> Result<Result<OwnedFd, Errno>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut packet = [0; message::REPLY_LEN];
+    let mut buffers = [IoSliceMut::new(&mut packet)];
+    let received = recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    match message::decode_reply(&packet[..received.bytes.min(message::REPLY_LEN)]) {
+        // It is missing if this process has no room for more descriptors.
+        Some(Ok(())) => Ok(descriptor.ok_or(Errno::MFILE)),
+        Some(Err(errno)) => Ok(Err(errno)),
+        None => Err(Errno::PROTO),
+    }
+}
+
+impl RootOpener for RootOpenerClient {
+    fn open(&self, request: &OpenRequest<'_>) -> io::Result<OwnedFd> {
+        let packet = message::encode(request).ok_or(Errno::NAMETOOLONG)?;
+        match self.ask(&packet) {
+            Ok(opened) => Ok(opened?),
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno.into()),
+            Err(errno) => {
+                if !self.is_failure_logged.swap(true, Ordering::Relaxed) {
+                    log::error!(
+                        "sandbox: the process that opens replaced roots does not reply: {errno}; restart \
+                         the server"
+                    );
+                }
+                Err(Errno::IO.into())
+            }
+        }
+    }
+}
