@@ -273,6 +273,11 @@ impl Machine {
             self.state = ConnectionState::ReadingHead { scanned, started };
             return Some(Action::Switch);
         }
+        if scanned == 0
+            && let Some(info) = head::parse_received(bytes, &mut cx.head, &cx.limits)
+        {
+            return self.on_head(info, started, cx);
+        }
         let scan = scan_head(bytes, scanned);
         let rejection = match scan {
             Scan::Complete(len) => match head::validate(bytes, len, &cx.limits) {
