@@ -89,7 +89,7 @@ pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence 
     let mut values = fields.all("connection");
     // What browsers send.
     if let (Some(value), None) = (values.next(), values.next())
-        && value.eq_ignore_ascii_case(b"keep-alive")
+        && value == b"keep-alive"
     {
         return Persistence::KeepAlive;
     }

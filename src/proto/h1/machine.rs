@@ -131,7 +131,7 @@ impl Machine {
         }
         loop {
             if let Some(record) = self.outbox.take_complete(cx.now) {
-                return Action::Log(record);
+                return Action::Log(Box::new(record));
             }
             if let Some(action) = self.step(ready, cx) {
                 return action;
@@ -206,7 +206,7 @@ impl Machine {
                     return Some(Action::Abort);
                 }
                 Some(match self.outbox.take_any(cx.now) {
-                    Some(record) => Action::Log(record),
+                    Some(record) => Action::Log(Box::new(record)),
                     None => Action::Close(reason),
                 })
             }
