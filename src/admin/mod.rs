@@ -176,7 +176,7 @@ impl Admin {
 
 impl Handler for Admin {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        if self.hosts == Hosts::Local && !request.host().is_none_or(host::is_local) {
+        if self.hosts == Hosts::Local && !request.host_bytes().is_none_or(host::is_local) {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let text = format!("{status}: use an IP address or localhost\n");
             return add_security_fields(Response::text(text).with_status(status)).into();

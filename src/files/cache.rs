@@ -131,13 +131,13 @@ struct CacheEntry {
 
 impl CacheEntry {
     fn state(&self, now: Instant) -> CacheState {
-        let age = now.saturating_duration_since(self.checked.at);
+        let checked = self.checked.at;
         let watched = self.checked.watched.as_ref();
         let is_unchanged = || watched.is_some_and(|directory| directory.is_unchanged());
         let representation = self.representation.clone();
-        if age < REVALIDATE_WATCHED_AFTER && is_unchanged() {
+        if now < checked + REVALIDATE_WATCHED_AFTER && is_unchanged() {
             CacheState::Watched(representation)
-        } else if age < REVALIDATE_AFTER {
+        } else if now < checked + REVALIDATE_AFTER {
             CacheState::Fresh(representation)
         } else {
             CacheState::Stale(representation)
@@ -205,9 +205,7 @@ impl Cache {
         let mut shard = self.shard(key);
         let Some(entry) = shard.entries.get(&*key.0) else {
             return match shard.absent.get(&*key.0) {
-                Some(at) if now.saturating_duration_since(*at) < REVALIDATE_AFTER => {
-                    CacheState::Fresh(None)
-                }
+                Some(at) if now < *at + REVALIDATE_AFTER => CacheState::Fresh(None),
                 _ => CacheState::NotCached,
             };
         };

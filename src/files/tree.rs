@@ -393,7 +393,7 @@ impl Tree {
         let Some(mut checked) = self.checked.try_lock() else {
             return false;
         };
-        let due = now.saturating_duration_since(*checked) >= REVALIDATE_AFTER;
+        let due = now >= *checked + REVALIDATE_AFTER;
         if due {
             *checked = now;
         }

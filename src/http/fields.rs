@@ -158,8 +158,16 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
 
 /// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.
 pub(crate) fn is_token_char(byte: u8) -> bool {
-    static TOKEN: ByteSet = ByteSet::of_alphanumeric_and(b"!#$%&'*+-.^_`|~");
     TOKEN.contains(byte)
+}
+
+const TOKEN: ByteSet = ByteSet::of_alphanumeric_and(b"!#$%&'*+-.^_`|~");
+
+/// Returns whether the byte may be part of a field name of HTTP/2: a `tchar`, but no letter in upper case
+/// (RFC 9113 §8.2.1).
+pub(crate) fn is_lowercase_token_char(byte: u8) -> bool {
+    static LOWERCASE: ByteSet = TOKEN.without_uppercase();
+    LOWERCASE.contains(byte)
 }
 
 /// A set of bytes that is looked up in one step: every byte of every head is.
@@ -178,6 +186,16 @@ impl ByteSet {
         while at < others.len() {
             set[others[at] as usize] = true;
             at += 1;
+        }
+        Self(set)
+    }
+
+    const fn without_uppercase(&self) -> Self {
+        let mut set = self.0;
+        let mut byte = b'A';
+        while byte <= b'Z' {
+            set[byte as usize] = false;
+            byte += 1;
         }
         Self(set)
     }

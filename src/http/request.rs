@@ -269,29 +269,34 @@ impl<'a> Request<'a> {
     /// Returns the host of the request without its port: from an absolute request-target, otherwise
     /// from the Host field (RFC 9112 §3.2.2).
     pub fn host(&self) -> Option<&str> {
-        let is_origin_form = self.target.starts_with(b"/");
-        let absolute = if is_origin_form {
-            None
-        } else {
-            self.target().split_once("://")
+        std::str::from_utf8(self.host_bytes()?).ok()
+    }
+
+    /// As [`host`](Self::host), not checked for UTF-8.
+    pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
+        let authority = match self.absolute_authority() {
+            Some(authority) => authority,
+            None => self.fields.first("host")?,
         };
-        let authority = match absolute {
-            Some((_, rest)) => rest.split(['/', '?']).next().unwrap_or_default(),
-            None => self.header("host")?,
-        };
-        let mut host = authority;
         // A colon inside brackets belongs to the IPv6 address.
-        let is_port_char = |byte: &u8| !matches!(byte, b':' | b']');
-        let port_len = authority.bytes().rev().take_while(is_port_char).count();
-        if let Some(colon) = authority.len().checked_sub(port_len + 1)
-            && authority.as_bytes()[colon] == b':'
-        {
-            host = &authority[..colon];
-        }
-        while let Some(shorter) = host.strip_suffix('.') {
+        let is_end = |byte: &u8| matches!(byte, b':' | b']');
+        let mut host = match authority.iter().rposition(is_end) {
+            Some(colon) if authority[colon] == b':' => &authority[..colon],
+            _ => authority,
+        };
+        while let [shorter @ .., b'.'] = host {
             host = shorter;
         }
         Some(host)
+    }
+
+    /// Returns the authority of a target in absolute form (RFC 9112 §3.2.2).
+    fn absolute_authority(&self) -> Option<&[u8]> {
+        if self.target.starts_with(b"/") {
+            return None;
+        }
+        let (_, rest) = self.target().split_once("://")?;
+        rest.split(['/', '?']).next().map(str::as_bytes)
     }
 
     /// Returns the client's address.

@@ -85,7 +85,7 @@ impl<'a> Target<'a> {
 
 /// Returns true for a target that is its own decoded path, as nearly all are: segments of unreserved
 /// characters (RFC 3986 §2.3) that are not empty and do not begin with a dot, and no query.
-fn is_plain_path(raw: &[u8]) -> bool {
+pub(crate) fn is_plain_path(raw: &[u8]) -> bool {
     static PLAIN: ByteSet = ByteSet::of_alphanumeric_and(b"/-._~");
     raw.starts_with(b"/") && raw.iter().all(|byte| PLAIN.contains(*byte)) && is_normal(raw)
 }

@@ -73,7 +73,7 @@ impl AllowedHosts {
 
     /// Returns the response to a request for another host.
     fn deny(&self, request: &Request<'_>) -> Option<Response> {
-        let host = request.host()?;
+        let host = request.host_bytes()?;
         let is_exempt =
             self.unix_sockets == UnixSockets::Exempt && request.client_addr() == UNIX_PEER;
         if is_exempt || host.is_empty() || host::is_local(host) || self.has(host) {
@@ -82,16 +82,15 @@ impl AllowedHosts {
         explain!(
             "host",
             "{} is neither a local name nor an allowed one: 421",
-            Escaped(host.as_bytes())
+            Escaped(host)
         );
         let status = StatusCode::MISDIRECTED_REQUEST;
         let plain = Response::text(format!("{status}: unknown host name\n"));
         Some(error_page::instead_of(plain.with_status(status), request.fields()).closing())
     }
 
-    fn has(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        self.names.iter().any(|name| name.matches(&host))
+    fn has(&self, host: &[u8]) -> bool {
+        self.names.iter().any(|name| name.matches(host))
     }
 }
 

@@ -106,6 +106,11 @@ impl BodySender {
         Some(Self { source, length })
     }
 
+    /// Drops the body.
+    pub(crate) fn clear(&mut self) {
+        self.source = SendSource::Bytes(Bytes::new());
+    }
+
     /// The length of the whole body, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length

@@ -62,8 +62,8 @@ pub(crate) enum Action {
     /// Run a job of the protocol that the connection speaks in place of HTTP on a helper thread, and report
     /// its end by waking the connection.
     RunJob(ExchangeId, UpgradeJob),
-    /// Record this.
-    Log(Record),
+    /// Record this. Boxed, because every action would take its 176 bytes and is copied several times.
+    Log(Box<Record>),
     /// Close the sending side of the transport.
     ShutdownWrite,
     /// Make the close of the transport, which follows, a reset: a response was cut off, and its client

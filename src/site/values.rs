@@ -242,13 +242,19 @@ checked_string! {
 }
 
 impl HostName {
-    /// Returns whether a host in lower case, without its port, has this name or one that the wildcard
+    /// Returns whether a host in any case, without its port, has this name or one that the wildcard
     /// stands for.
-    pub(crate) fn matches(&self, host: &str) -> bool {
-        match self.as_str().strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => self.as_str() == host,
-        }
+    pub(crate) fn matches(&self, host: &[u8]) -> bool {
+        let Some(suffix) = self.wildcard_suffix() else {
+            return host.eq_ignore_ascii_case(self.as_str().as_bytes());
+        };
+        let start = host.len().checked_sub(suffix.len());
+        start.is_some_and(|start| start > 0 && host[start..].eq_ignore_ascii_case(suffix))
+    }
+
+    /// Returns `.example.org` of `*.example.org`.
+    pub(crate) fn wildcard_suffix(&self) -> Option<&[u8]> {
+        self.as_str().as_bytes().strip_prefix(b"*")
     }
 }
 
@@ -454,6 +460,26 @@ mod tests {
             "99999d",
         ] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_names_match_in_any_case_and_wildcards_match_labels_before_them() {
+        for (name, host, expected) in [
+            ("example.org", "example.org", true),
+            ("example.org", "EXAMPLE.org", true),
+            ("example.org", "a.example.org", false),
+            ("*.example.org", "a.example.org", true),
+            ("*.example.org", "A.Example.ORG", true),
+            ("*.example.org", "a.b.example.org", true),
+            ("*.example.org", "example.org", false),
+            ("*.example.org", ".example.org", false),
+            ("*.example.org", "aexample.org", false),
+            ("*.example.org", "ñ.example.org", true),
+            ("*.example.org", "", false),
+        ] {
+            let name: HostName = name.parse().expect("a host name");
+            assert_eq!(name.matches(host.as_bytes()), expected, "{host}");
         }
     }
 }

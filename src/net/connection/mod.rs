@@ -518,7 +518,7 @@ impl<T: Transport> Connection<T> {
                 self.protocol.on_upgraded(waker, cx);
             }
             Action::RunJob(id, job) => services.run_upgrade_job(id, job),
-            Action::Log(record) => services.record(record),
+            Action::Log(record) => services.record(*record),
             Action::ShutdownWrite => {
                 if let Err(error) = self.transport.shutdown_write() {
                     self.on_broken(&error);

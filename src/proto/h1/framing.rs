@@ -86,6 +86,13 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
 /// Whether the client wants the connection to persist (RFC 9112 §9.3), with the `keep-alive` option
 /// that HTTP/1.0 clients send (§C.2.2).
 pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence {
+    let mut values = fields.all("connection");
+    // What browsers send.
+    if let (Some(value), None) = (values.next(), values.next())
+        && value == b"keep-alive"
+    {
+        return Persistence::KeepAlive;
+    }
     let has = |option: &[u8]| {
         let mut options = fields.all("connection").flat_map(list::members);
         options.any(|item| item.eq_ignore_ascii_case(option))

@@ -131,7 +131,7 @@ impl Machine {
         }
         loop {
             if let Some(record) = self.outbox.take_complete(cx.now) {
-                return Action::Log(record);
+                return Action::Log(Box::new(record));
             }
             if let Some(action) = self.step(ready, cx) {
                 return action;
@@ -206,7 +206,7 @@ impl Machine {
                     return Some(Action::Abort);
                 }
                 Some(match self.outbox.take_any(cx.now) {
-                    Some(record) => Action::Log(record),
+                    Some(record) => Action::Log(Box::new(record)),
                     None => Action::Close(reason),
                 })
             }
@@ -272,6 +272,11 @@ impl Machine {
         if self.requests == 0 && self.may_switch(cx) && begins_http2(bytes) {
             self.state = ConnectionState::ReadingHead { scanned, started };
             return Some(Action::Switch);
+        }
+        if scanned == 0
+            && let Some(info) = head::parse_received(bytes, &mut cx.head, &cx.limits)
+        {
+            return self.on_head(info, started, cx);
         }
         let scan = scan_head(bytes, scanned);
         let rejection = match scan {

@@ -145,7 +145,7 @@ impl Conversation {
                 Action::Upgrade(_) => self.machine.on_upgraded(Arc::new(|| ()), &self.cx),
                 Action::RunJob(..) => panic!("no job"),
                 Action::Switch => return ConversationEnd::Switched,
-                Action::Log(record) => self.records.push(record),
+                Action::Log(record) => self.records.push(*record),
                 Action::ShutdownWrite => self.shut_down = true,
                 Action::Abort => self.aborted = true,
                 Action::Close(reason) => return ConversationEnd::Closed(reason),
@@ -616,7 +616,7 @@ fn pipelined_responses_are_one_write() {
                 writes += 1;
                 conversation.machine.on_written(count);
             }
-            Action::Log(record) => conversation.records.push(record),
+            Action::Log(record) => conversation.records.push(*record),
             other => panic!("{other:?}"),
         }
     }
@@ -1138,7 +1138,7 @@ fn unreadable_file_is_500_unless_response_is_partly_sent() {
                     output.extend_from_slice(&bytes);
                     machine.on_written(bytes.len());
                 }
-                Action::Log(record) => records.push(record),
+                Action::Log(record) => records.push(*record),
                 Action::ShutdownWrite => {}
                 Action::Close(reason) => break reason,
                 other => panic!("{other:?}"),

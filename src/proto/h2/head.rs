@@ -11,9 +11,9 @@ use ::http::{Method, StatusCode, Version};
 use super::hpack::DecodedFields;
 use super::priority::PriorityParameters;
 use crate::config::Limits;
-use crate::http::fields::{NameFilter, is_field_text, is_token_char};
+use crate::http::fields::{NameFilter, is_field_text, is_lowercase_token_char};
 use crate::http::host::is_authority;
-use crate::http::target::Target;
+use crate::http::target::{Target, is_plain_path};
 use crate::http::{FieldSpan, Fields, Rejection};
 use crate::proto::request_head::{Path, RequestHead};
 use crate::proto::request_rules::{Expect, TARGET_TOO_LONG, content_length};
@@ -81,6 +81,7 @@ pub(crate) fn parse(
     limits: &Limits,
 ) -> Result<HeadInfo, HeadError> {
     let DecodedFields { bytes, spans } = fields;
+    check_text(bytes)?;
     let (pseudo, mut names, info) = take_pseudo_fields(bytes, spans)?;
     let method = pseudo.method.ok_or(MISSING_PSEUDO_FIELD)?;
     head.method = Method::from_bytes(slice(bytes, &method))
@@ -95,17 +96,13 @@ pub(crate) fn parse(
     let scheme = pseudo.scheme.ok_or(MISSING_PSEUDO_FIELD)?;
     check_scheme(slice(bytes, &scheme))?;
     head.target = pseudo.path.ok_or(MISSING_PSEUDO_FIELD)?;
-    check_target(slice(bytes, &head.target), &head.method, limits)?;
+    head.path = parse_path(bytes, &head.target, &head.method, limits)?;
     set_host(bytes, spans, &mut names, pseudo.authority)?;
     if names.may_contain(b"cookie") {
         join_cookies(bytes, spans);
     }
     head.spans = std::mem::take(spans);
     head.names = names;
-
-    let target = std::str::from_utf8(slice(bytes, &head.target))
-        .map_err(|_| HeadError::Malformed("target is not UTF-8"))?;
-    head.path = Path::new(Target::parse(&head.method, target)?.path, bytes);
     head.version = Version::HTTP_2;
     head.len = bytes.len();
     Ok(info)
@@ -113,7 +110,8 @@ pub(crate) fn parse(
 
 const MISSING_PSEUDO_FIELD: HeadError = HeadError::Malformed("missing pseudo-field");
 
-/// Checks the fields, and removes the pseudo-fields, which come first.
+/// Checks the fields, but for the characters of their values, and removes the pseudo-fields, which come
+/// first.
 fn take_pseudo_fields(
     bytes: &[u8],
     spans: &mut Vec<FieldSpan>,
@@ -122,7 +120,7 @@ fn take_pseudo_fields(
     let is_pseudo = |span: &FieldSpan| slice(bytes, &span.name).first() == Some(&b':');
     let pseudo_len = spans.iter().take_while(|span| is_pseudo(span)).count();
     for span in &spans[..pseudo_len] {
-        check_value(slice(bytes, &span.value))?;
+        check_ends(slice(bytes, &span.value))?;
         pseudo.set(slice(bytes, &span.name), &span.value)?;
     }
     spans.drain(..pseudo_len);
@@ -141,11 +139,22 @@ fn take_pseudo_fields(
     Ok((pseudo, fields.names(), info))
 }
 
-/// Checks a field of a head or of trailers (RFC 9113 §8.2). Values that HTTP/1.1 does not permit, which
-/// RFC 9113 leaves open, are malformed, too.
+/// Checks the characters of all fields together, so that many are checked at once. Values that HTTP/1.1
+/// does not permit, which RFC 9113 leaves open, are malformed.
+fn check_text(bytes: &[u8]) -> Result<(), HeadError> {
+    // Without an early end.
+    let is_text = bytes
+        .iter()
+        .fold(true, |is_text, byte| is_text & is_field_text(*byte));
+    if !is_text {
+        return Err(HeadError::Malformed("malformed field value"));
+    }
+    Ok(())
+}
+
+/// Checks a field of a head or of trailers (RFC 9113 §8.2), but for the characters of its value.
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-    let is_name_char = |byte: &u8| !byte.is_ascii_uppercase() && is_token_char(*byte);
-    if name.is_empty() || !name.iter().all(is_name_char) {
+    if name.is_empty() || !name.iter().all(|byte| is_lowercase_token_char(*byte)) {
         // A colon is not part of a name: so is a pseudo-field after a field.
         return Err(HeadError::Malformed("malformed field name"));
     }
@@ -158,20 +167,13 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         }
         _ => {}
     }
-    check_value(value)
+    check_ends(value)
 }
 
-fn check_value(value: &[u8]) -> Result<(), HeadError> {
+fn check_ends(value: &[u8]) -> Result<(), HeadError> {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if is_blank(value.first()) || is_blank(value.last()) {
         return Err(HeadError::Malformed("white space around a field value"));
-    }
-    // Without an early end, so that many bytes are checked at once.
-    let is_text = value
-        .iter()
-        .fold(true, |is_text, byte| is_text & is_field_text(*byte));
-    if !is_text {
-        return Err(HeadError::Malformed("malformed field value"));
     }
     Ok(())
 }
@@ -189,7 +191,24 @@ fn check_scheme(scheme: &[u8]) -> Result<(), HeadError> {
     Err(Rejection::bad_request("unsupported scheme").into())
 }
 
-/// Checks a target for what the parser of request lines checks with HTTP/1.1 (RFC 9113 §8.3.1).
+/// Returns the decoded path of the target at a position (RFC 9113 §8.3.1).
+fn parse_path(
+    bytes: &[u8],
+    at: &Range<u32>,
+    method: &Method,
+    limits: &Limits,
+) -> Result<Path, HeadError> {
+    let target = slice(bytes, at);
+    if is_plain_path(target) && target.len() <= limits.max_target_bytes {
+        return Ok(Path::InHead(at.clone()));
+    }
+    check_target(target, method, limits)?;
+    let target =
+        std::str::from_utf8(target).map_err(|_| HeadError::Malformed("target is not UTF-8"))?;
+    Ok(Path::new(Target::parse(method, target)?.path, bytes))
+}
+
+/// Checks a target for what the parser of request lines checks with HTTP/1.1.
 fn check_target(target: &[u8], method: &Method, limits: &Limits) -> Result<(), HeadError> {
     let is_origin_form = target.starts_with(b"/");
     let is_asterisk_form = target == b"*" && *method == Method::OPTIONS;
@@ -285,6 +304,7 @@ fn join_cookies(bytes: &mut Vec<u8>, spans: &mut Vec<FieldSpan>) {
 
 /// Checks trailers (RFC 9113 §8.1): fields, and no pseudo-fields.
 pub(crate) fn check_trailers(fields: &DecodedFields) -> Result<(), HeadError> {
+    check_text(&fields.bytes)?;
     for span in &fields.spans {
         check_field(
             slice(&fields.bytes, &span.name),

@@ -99,16 +99,17 @@ impl ScheduledStream {
 }
 
 impl Scheduler {
-    /// Adds a stream with `left` bytes to send, or an unknown number. It is blocked.
+    /// Adds a stream with `left` bytes to send, or an unknown number. It is ready.
     pub(crate) fn insert(&mut self, id: u32, priority: Priority, left: Option<u64>) {
         self.remove(id);
-        let stream = ScheduledStream {
+        let mut stream = ScheduledStream {
             id,
             priority: bounded(priority),
             left,
             served: 0,
-            is_ready: false,
+            is_ready: true,
         };
+        self.enqueue(&mut stream, true);
         if self.streams.back().is_none_or(|last| last.id < id) {
             self.streams.push_back(stream);
         } else {
@@ -135,12 +136,7 @@ impl Scheduler {
     /// Removes a stream that is complete or cancelled.
     pub(crate) fn remove(&mut self, id: u32) {
         if let Some(at) = self.position(id) {
-            self.update_at(at, |stream| stream.is_ready = false);
-            if at == 0 {
-                self.streams.pop_front();
-            } else {
-                self.streams.remove(at);
-            }
+            self.remove_at(at);
         }
     }
 
@@ -191,13 +187,19 @@ impl Scheduler {
             return;
         };
         let bytes = bytes as u64;
-        let turn = self.streams[at].turn();
-        self.count_among_urgencies(turn.urgency, bytes);
-        self.count_within_urgency(turn, bytes);
+        self.count(self.streams[at].turn(), bytes);
         self.update_at(at, |stream| {
             stream.served += bytes;
             stream.left = stream.left.map(|left| left.saturating_sub(bytes));
         });
+    }
+
+    /// Takes note that a stream has sent the last `bytes` of its response, and removes it.
+    pub(crate) fn on_last_sent(&mut self, id: u32, bytes: usize) {
+        if let Some(at) = self.position(id) {
+            self.count(self.streams[at].turn(), bytes as u64);
+            self.remove_at(at);
+        }
     }
 
     /// How many streams are ready.
@@ -209,6 +211,11 @@ impl Scheduler {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
+    }
+
+    fn count(&mut self, turn: Turn, bytes: u64) {
+        self.count_among_urgencies(turn.urgency, bytes);
+        self.count_within_urgency(turn, bytes);
     }
 
     fn count_among_urgencies(&mut self, urgency: u8, bytes: u64) {
@@ -282,6 +289,19 @@ impl Scheduler {
             }
         }
         self.streams[at] = after;
+    }
+
+    /// Removes a stream. Nearly always it is the first.
+    fn remove_at(&mut self, at: usize) {
+        let stream = self.streams[at];
+        if stream.is_ready {
+            self.dequeue(stream.turn());
+        }
+        if at == 0 {
+            self.streams.pop_front();
+        } else {
+            self.streams.remove(at);
+        }
     }
 
     /// Removes a turn from the queue. Nearly always it is the first.

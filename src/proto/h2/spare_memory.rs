@@ -2,6 +2,7 @@
 
 use super::scheduler::Scheduler;
 use super::stream::Streams;
+use crate::proto::body_sender::BodySender;
 
 /// Memory for the streams of one connection, which the connections of an event loop use in turns. Most
 /// answer what they have received at once, and have no streams afterwards.
@@ -9,7 +10,13 @@ use super::stream::Streams;
 pub(crate) struct SpareMemory {
     streams: Streams,
     scheduler: Scheduler,
+    /// Those of bodies that are sent.
+    senders: Vec<SpareSender>,
 }
+
+/// A sender without a body.
+#[derive(Debug)]
+struct SpareSender(Box<BodySender>);
 
 /// Memory for more streams than this is freed.
 const MAX_STREAMS: usize = 128;
@@ -33,11 +40,33 @@ impl SpareMemory {
             self.scheduler = scheduler;
         }
     }
+
+    /// Puts a sender on the heap.
+    pub(crate) fn boxed(&mut self, sender: BodySender) -> Box<BodySender> {
+        match self.senders.pop() {
+            Some(SpareSender(mut spare)) => {
+                *spare = sender;
+                spare
+            }
+            None => Box::new(sender),
+        }
+    }
+
+    /// Takes a sender whose body is sent, which it drops.
+    pub(crate) fn give_back_sender(&mut self, mut sender: Box<BodySender>) {
+        sender.clear();
+        if self.senders.len() < MAX_STREAMS {
+            self.senders.push(SpareSender(sender));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::http::Body;
     use crate::proto::h2::priority::Priority;
 
     /// The memory of a connection that had so many streams.
@@ -72,5 +101,20 @@ mod tests {
             assert_eq!(spare.streams.capacity(), kept);
             assert_eq!(streams.capacity(), 0);
         }
+    }
+
+    #[test]
+    fn memory_of_a_sender_is_used_again_without_its_body() {
+        let body = Bytes::from(vec![b'x'; 8]);
+        let sender = || BodySender::new(Body::Bytes(body.clone())).expect("a body");
+        let mut spare = SpareMemory::default();
+        let boxed: Vec<_> = (0..=MAX_STREAMS).map(|_| spare.boxed(sender())).collect();
+        boxed
+            .into_iter()
+            .for_each(|sender| spare.give_back_sender(sender));
+        assert!(body.is_unique());
+        assert_eq!(spare.senders.len(), MAX_STREAMS);
+        let again = spare.boxed(sender());
+        assert_eq!((again.unsent(), spare.senders.len()), (8, MAX_STREAMS - 1));
     }
 }

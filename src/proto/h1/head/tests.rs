@@ -100,40 +100,78 @@ fn malformed_or_ambiguous_head_is_rejected() {
     }
 }
 
-proptest! {
-    /// A head that is accepted is one that any other parser reads alike: lines that end with CRLF,
-    /// names that are tokens, values without control characters, one Host field and at most one
-    /// framing of the body.
-    #[test]
-    fn accepted_head_is_unambiguous(
-        first in prop_oneof![
-            Just("GET / HTTP/1.1\r\n"),
-            Just("POST /a%2eb?c HTTP/1.1\r\n"),
-            Just("GET / HTTP/1.0\r\n"),
-            Just("GET http://h/ HTTP/1.1\r\n"),
-        ],
-        parts in proptest::collection::vec(prop_oneof![
-            4 => Just("Host: h\r\n"),
-            2 => Just("Content-Length: 5\r\n"),
-            2 => Just("Transfer-Encoding: chunked\r\n"),
-            1 => Just("Content-Length:"),
-            1 => Just("Transfer-Encoding"),
-            1 => Just("X:\ty \r\n"),
-            1 => Just(": "),
-            1 => Just(" "),
-            1 => Just("\r"),
-            1 => Just("\n"),
-            1 => Just("\r\n"),
-            1 => Just("\0"),
-            1 => Just("\u{80}"),
-        ], 0..6),
-        flips in proptest::collection::vec((0..200usize, any::<u8>()), 0..2),
-    ) {
+/// What a client may send: a head, or bytes that resemble one.
+fn received() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        Just("GET / HTTP/1.1\r\n"),
+        Just("GET / HTTP/1.1\n"),
+        Just("POST /a%2eb?c HTTP/1.1\r\n"),
+        Just("GET / HTTP/1.0\r\n"),
+        Just("GET http://h/ HTTP/1.1\r\n"),
+    ];
+    let part = prop_oneof![
+        4 => Just("Host: h\r\n"),
+        1 => Just("Host: h\n"),
+        2 => Just("Content-Length: 5\r\n"),
+        2 => Just("Transfer-Encoding: chunked\r\n"),
+        1 => Just("Content-Length:"),
+        1 => Just("Transfer-Encoding"),
+        1 => Just("X:\ty \r\n"),
+        1 => Just(": "),
+        1 => Just(" "),
+        1 => Just("\r"),
+        1 => Just("\n"),
+        1 => Just("\r\n"),
+        1 => Just("\0"),
+        1 => Just("\u{80}"),
+    ];
+    let flip = (0..200usize, any::<u8>());
+    let parts = proptest::collection::vec(part, 0..6);
+    let flips = proptest::collection::vec(flip, 0..2);
+    (first, parts, flips).prop_map(|(first, parts, flips)| {
         let mut bytes = [first, &parts.concat(), "\r\n"].concat().into_bytes();
         for (at, byte) in flips {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
+        bytes
+    })
+}
+
+proptest! {
+    /// What is parsed without a search for its end is what is parsed with it, and nothing is missed if an
+    /// empty line is the last.
+    #[test]
+    fn head_is_the_same_with_and_without_a_search_for_its_end(
+        first in received(),
+        second in prop_oneof![Just(Vec::new()), received()],
+        max_head_bytes in prop_oneof![Just(40), Just(1_000)],
+    ) {
+        let bytes = [&first[..], &second].concat();
+        prop_assume!(check_first_byte(bytes[0]).is_ok());
+        let limits = Limits { max_head_bytes, ..Limits::default() };
+        let (mut found, mut head) = (RequestHead::default(), RequestHead::default());
+        let with_search = match scan_head(&bytes, 0) {
+            Scan::Complete(len) => validate(&bytes, len, &limits)
+                .and_then(|()| parse(&bytes[..len], &mut found, &limits))
+                .ok(),
+            Scan::Incomplete(_) | Scan::BareLf(_) => None,
+        };
+        let without = parse_received(&bytes, &mut head, &limits);
+        match without {
+            Some(_) => {
+                prop_assert_eq!(without, with_search);
+                prop_assert_eq!(format!("{head:?}"), format!("{found:?}"));
+            }
+            None => prop_assert!(with_search.is_none() || !ends_with_empty_line(&bytes)),
+        }
+    }
+
+    /// A head that is accepted is one that any other parser reads alike: lines that end with CRLF,
+    /// names that are tokens, values without control characters, one Host field and at most one
+    /// framing of the body.
+    #[test]
+    fn accepted_head_is_unambiguous(bytes in received()) {
         // As the machine does: only for a complete head.
         let Scan::Complete(len) = scan_head(&bytes, 0) else {
             return Ok(());

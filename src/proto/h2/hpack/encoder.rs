@@ -41,10 +41,12 @@ pub(crate) fn encode_status(status: StatusCode, out: &mut Vec<u8>) {
     integer::encode(INDEXED, 7, index, out);
 }
 
-/// Appends the field `content-length`.
+/// Appends the field `content-length`. Its digits are not compressed, as that costs more than any other
+/// part of a response's head and saves one octet in four.
 pub(crate) fn encode_content_length(length: u64, out: &mut Vec<u8>) {
     let mut digits = itoa::Buffer::new();
-    encode_value(CONTENT_LENGTH, digits.format(length).as_bytes(), out);
+    integer::encode(LITERAL_WITHOUT_INDEXING, 4, CONTENT_LENGTH, out);
+    encode_plain_string(digits.format(length).as_bytes(), out);
 }
 
 /// Appends a field whose name has this index in the static table.
@@ -73,9 +75,13 @@ fn encode_string(string: &[u8], out: &mut Vec<u8>) {
         integer::encode(HUFFMAN, 7, huffman_len, out);
         huffman::encode(string, out);
     } else {
-        integer::encode(0, 7, string.len(), out);
-        out.extend_from_slice(string);
+        encode_plain_string(string, out);
     }
+}
+
+fn encode_plain_string(string: &[u8], out: &mut Vec<u8>) {
+    integer::encode(0, 7, string.len(), out);
+    out.extend_from_slice(string);
 }
 
 #[cfg(test)]
@@ -130,14 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn status_and_content_length_are_encoded_as_any_other_field() {
+    fn status_is_encoded_as_any_other_field() {
         for code in 100..=999 {
             assert_eq!(status(code), field(b":status", code.to_string().as_bytes()));
         }
+    }
+
+    #[test]
+    fn content_length_is_a_literal_with_the_name_of_the_static_table() {
         for length in [0, 7, 1024, u64::MAX] {
             let mut out = Vec::new();
             encode_content_length(length, &mut out);
-            assert_eq!(out, field(b"content-length", length.to_string().as_bytes()));
+            let digits = length.to_string();
+            let expected = [&[0x0F, 0x0D, digits.len() as u8], digits.as_bytes()].concat();
+            assert_eq!(out, expected);
         }
     }
 

@@ -176,7 +176,7 @@ impl Machine {
     /// ready for them.
     pub(crate) fn next(&mut self, ready: Ready, cx: &mut Context) -> Action {
         if let Some(record) = self.take_record(cx) {
-            return Action::Log(record);
+            return Action::Log(Box::new(record));
         }
         match self.state {
             ConnectionState::AwaitingPreface

@@ -232,7 +232,11 @@ impl Machine {
 
     /// A DATA frame is staged.
     fn on_staged(&mut self, id: u32, len: usize, is_last: bool, cx: &mut Context) {
-        self.scheduler.on_sent(id, len);
+        if is_last {
+            self.scheduler.on_last_sent(id, len);
+        } else {
+            self.scheduler.on_sent(id, len);
+        }
         self.send_window.consume(len);
         self.window_wait.on_progress(Timer::Send, len, cx);
         self.window_wait.interrupt(cx);

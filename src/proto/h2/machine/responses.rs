@@ -91,7 +91,10 @@ impl Machine {
         }
         cx.buffers.give_back(block);
         match sender {
-            Some(sender) => self.queue_body(id, sender, &response, length),
+            Some(sender) => {
+                let sender = cx.http2_memory.boxed(sender);
+                self.queue_body(id, sender, &response, length);
+            }
             None => self.finish_response(id, cx),
         }
     }
@@ -99,7 +102,7 @@ impl Machine {
     fn queue_body(
         &mut self,
         id: u32,
-        sender: BodySender,
+        sender: Box<BodySender>,
         response: &Response,
         length: Option<u64>,
     ) {
@@ -118,9 +121,8 @@ impl Machine {
             ceiling: Some(response_priority(MOST_URGENT, &traits)),
         };
         self.held_bodies.add(sender.held_bytes());
-        stream.state = StreamState::Sending(Box::new(sender));
+        stream.state = StreamState::Sending(sender);
         self.scheduler.insert(id, priority, length);
-        self.scheduler.set_ready(id, true);
     }
 
     /// The whole response is staged. The rest of a request body is not wanted (RFC 9113 §8.1).
@@ -129,7 +131,10 @@ impl Machine {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        stream.state = StreamState::Finishing;
+        let ended = std::mem::replace(&mut stream.state, StreamState::Finishing);
+        if let StreamState::Sending(sender) = ended {
+            cx.http2_memory.give_back_sender(sender);
+        }
         stream.wait.interrupt(cx);
         if stream.job == JobState::Held {
             self.end_job(id);

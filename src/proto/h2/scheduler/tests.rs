@@ -29,7 +29,6 @@ fn scheduler(streams: &[(Priority, Option<u64>)]) -> Scheduler {
     let mut scheduler = Scheduler::default();
     for (id, (priority, left)) in (1..).step_by(2).zip(streams) {
         scheduler.insert(id, *priority, *left);
-        scheduler.set_ready(id, true);
     }
     scheduler
 }
@@ -68,8 +67,6 @@ fn no_stream_is_chosen_while_none_is_ready() {
     let mut scheduler = Scheduler::default();
     assert_eq!(scheduler.next(), None);
     scheduler.insert(1, serial(0), Some(10));
-    assert_eq!(scheduler.next(), None);
-    scheduler.set_ready(1, true);
     assert_eq!(scheduler.next(), Some(1));
     scheduler.set_ready(1, false);
     assert_eq!(scheduler.next(), None);
@@ -206,11 +203,11 @@ fn long_responses_get_one_sixteenth_while_short_ones_keep_coming() {
     let mut sent = BTreeMap::<_, usize>::new();
     for round in 0..1600 {
         streams.insert(101 + 2 * round, serial(3), Some(FRAME_BYTES));
-        streams.set_ready(101 + 2 * round, true);
         let id = streams.next().expect("a ready stream");
-        streams.on_sent(id, FRAME);
         if id > 100 {
-            streams.remove(id);
+            streams.on_last_sent(id, FRAME);
+        } else {
+            streams.on_sent(id, FRAME);
         }
         *sent.entry(id.min(100)).or_default() += FRAME;
     }
@@ -255,8 +252,6 @@ fn bytes_sent_alone_are_not_held_against_a_stream() {
     streams.set_ready(1, false);
     streams.insert(3, shared(3), LONG);
     streams.insert(5, serial(3), LONG);
-    streams.set_ready(3, true);
-    streams.set_ready(5, true);
     send(&mut streams, 1, FRAME);
     streams.set_ready(1, true);
     let sent = send(&mut streams, 30, FRAME);
@@ -300,6 +295,7 @@ enum Step {
     Reprioritize(Priority),
     Left(Option<u64>),
     Sent(usize),
+    SentLast(usize),
     SendNext(usize),
 }
 
@@ -325,6 +321,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => priority().prop_map(Step::Reprioritize),
         1 => left().prop_map(Step::Left),
         1 => (0..=FRAME).prop_map(Step::Sent),
+        1 => (0..=FRAME).prop_map(Step::SentLast),
         6 => (0..=FRAME).prop_map(Step::SendNext),
     ]
 }
@@ -374,7 +371,7 @@ fn apply(streams: &mut Scheduler, model: &mut BTreeMap<u32, Model>, id: u32, ste
     match *step {
         Step::Insert(priority, left) => {
             streams.insert(id, priority, left);
-            let is_ready = false;
+            let is_ready = true;
             model.insert(
                 id,
                 Model {
@@ -406,6 +403,10 @@ fn apply(streams: &mut Scheduler, model: &mut BTreeMap<u32, Model>, id: u32, ste
             model
                 .entry(id)
                 .and_modify(|it| it.left = it.left.map(after));
+        }
+        Step::SentLast(bytes) => {
+            streams.on_last_sent(id, bytes);
+            model.remove(&id);
         }
         Step::SendNext(bytes) => {
             if let Some(next) = streams.next() {
@@ -484,7 +485,6 @@ proptest! {
         // 1/16 of the bytes for 7 urgencies, and 1/16 of those for long responses.
         for _ in 0..needed * 16 * 7 * 16 + 1000 {
             streams.insert(next_id, serial(0), Some(FRAME_BYTES));
-            streams.set_ready(next_id, true);
             next_id += 2;
             let id = streams.next().expect("a ready stream");
             streams.on_sent(id, FRAME);

@@ -234,7 +234,7 @@ impl Conversation {
             }
             Action::PullBody(id, source) => self.pulls.push((id.0, source)),
             Action::Cancel(id) => self.cancelled.push(id.0),
-            Action::Log(record) => self.records.push(record),
+            Action::Log(record) => self.records.push(*record),
             Action::ShutdownWrite => self.shut_down = true,
             other => panic!("{other:?}"),
         }
