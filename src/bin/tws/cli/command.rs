@@ -41,34 +41,63 @@ for a wrong flag or variable, 2.";
 /// The id of the flag for the header fields of the request of `tws explain`.
 const REQUEST_FIELD: &str = "field";
 
-impl Flags {
+/// Parses command lines of one mode. The command is composed once: that takes longer than the parsing.
+pub(super) struct FlagParser {
+    command: Command,
+    mode: Mode,
+}
+
+impl FlagParser {
+    pub(super) fn new(mode: Mode) -> Self {
+        let mut command = of_mode(without_help(), mode);
+        command.build();
+        Self { command, mode }
+    }
+
     /// Parses the arguments, the first of which is the name of the program.
-    pub(super) fn parse(args: &[OsString], mode: Mode) -> Result<(Self, ArgMatches), clap::Error> {
-        let command = |serve: Command| match mode {
-            Mode::Serve => serve,
-            Mode::Check => check_with(serve),
-            Mode::Explain => explain_with(serve),
-            Mode::Acme => acme_with(serve),
-        };
-        let matches = match command(without_help()).try_get_matches_from(args) {
-            // The error is the help text itself.
-            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-                command(serve()).try_get_matches_from(args)
-            }
-            matches => matches,
-        }?;
-        let mut flags = Self::from_arg_matches(&matches)?;
-        match mode {
+    pub(super) fn parse(&mut self, args: &[OsString]) -> Result<(Flags, ArgMatches), clap::Error> {
+        let matches = self.matches(args)?;
+        let mut flags = Flags::from_arg_matches(&matches)?;
+        match self.mode {
             Mode::Serve | Mode::Check => {}
             Mode::Explain => flags.take_request(&matches)?,
             Mode::Acme => flags.take_acme(&matches)?,
         }
-        // Checks that clap cannot do, or whose errors would repeat the value.
-        flags.store()?;
-        flags.users_with_passwords()?;
-        flags.destinations()?;
-        flags.path_and_port()?;
+        flags.check()?;
         Ok((flags, matches))
+    }
+
+    /// Returns an error if these flags are wrong in any mode. The first argument is the name of the
+    /// program, and there are no operands.
+    pub(super) fn check(&mut self, args: &[OsString]) -> Result<(), clap::Error> {
+        let matches = self.matches(args)?;
+        Flags::from_arg_matches(&matches)?.check()
+    }
+
+    /// Returns the settings with their long names, after `--help` and `--version`.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (&Arg, &str)> {
+        settings(&self.command)
+    }
+
+    fn matches(&mut self, args: &[OsString]) -> Result<ArgMatches, clap::Error> {
+        match self.command.try_get_matches_from_mut(args) {
+            // The error is the help text itself.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                of_mode(serve(), self.mode).try_get_matches_from(args)
+            }
+            matches => matches,
+        }
+    }
+}
+
+impl Flags {
+    /// Returns the errors that clap cannot detect, or that would repeat the value.
+    fn check(&self) -> Result<(), clap::Error> {
+        self.store()?;
+        self.users_with_passwords()?;
+        self.destinations()?;
+        self.path_and_port()?;
+        Ok(())
     }
 
     /// Removes METHOD and TARGET from the operands. PATH is optional, the request is not.
@@ -115,8 +144,8 @@ impl Flags {
 }
 
 /// Returns the command that serves, for parsing: the help texts are those of the doc comments. Composing
-/// the help takes half of the processor time of a start.
-pub(super) fn without_help() -> Command {
+/// the help takes as long as the rest of a start.
+fn without_help() -> Command {
     Flags::command().mut_args(|arg| if is_switch(&arg) { switch(arg) } else { arg })
 }
 
@@ -136,6 +165,16 @@ pub(super) fn serve() -> Command {
             }
             _ => arg,
         })
+}
+
+/// Turns the command that serves into that of a mode.
+fn of_mode(serve: Command, mode: Mode) -> Command {
+    match mode {
+        Mode::Serve => serve,
+        Mode::Check => check_with(serve),
+        Mode::Explain => explain_with(serve),
+        Mode::Acme => acme_with(serve),
+    }
 }
 
 /// Returns the command of `tws check`, which takes the arguments of the one that serves.
@@ -204,6 +243,7 @@ fn acme_with(serve: Command) -> Command {
 pub(super) fn settings(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
     command
         .get_arguments()
+        .filter(|arg| arg.get_id() != JSON)
         .filter_map(|arg| Some((arg, arg.get_long()?)))
 }
 

@@ -19,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, ValueHint};
 use tws::site::{ConfigFile, OtherKey, RootOpener, Site};
 
 use super::aliases;
-use super::command;
+use super::command::{self, FlagParser};
 use super::exit::{ConfigError, Exit};
 use super::flags::{self, FileKey, Flags};
 use super::messages::{self, nearest};
-use super::raw_args::{Mode, RawArgs};
+use super::raw_args::RawArgs;
 
 /// The prefix of the environment variables.
 const PREFIX: &str = "TWS_";
@@ -66,19 +66,18 @@ impl ConfigLayers {
     pub(super) fn read(args: &RawArgs) -> Result<Self, Exit> {
         let mut parser = LayerParser::new(args)?;
         let warnings = parser.add_variables(&args.variables);
-        let site_file = site_file(&parser.flags()?)?;
+        let site_file = site_file(parser.flags()?)?;
         let file = parser.read_config_file(&site_file)?;
         if let Some(file) = &file {
             parser.add_config_file(file, &site_file);
         }
-        let flags = parser.flags()?;
-        let root = explicit_root(&flags)?;
+        let root = explicit_root(parser.flags()?)?;
         Ok(Self {
             site: file.map(|file| file.site).unwrap_or_default(),
             site_file,
             root_is_explicit: root.is_some(),
             root: root.unwrap_or_else(default_root),
-            flags,
+            flags: parser.flags,
             warnings,
             errors: parser.errors,
         })
@@ -124,11 +123,12 @@ fn default_root() -> PathBuf {
 
 /// Merges the layers, from the highest precedence to the lowest.
 struct LayerParser {
-    command: Command,
+    parser: FlagParser,
     program: OsString,
-    /// The typed arguments, after those that lower layers have added.
+    /// The name of the program, the arguments that lower layers have added, and those that were typed.
     args: Vec<OsString>,
-    mode: Mode,
+    /// The flags of the layers that are parsed.
+    flags: Flags,
     opener: Option<Arc<dyn RootOpener>>,
     /// The long names of the settings that are decided.
     decided: BTreeSet<String>,
@@ -138,50 +138,57 @@ struct LayerParser {
 }
 
 impl LayerParser {
-    fn new(args: &RawArgs) -> Result<Self, Exit> {
-        let mut command = command::without_help();
-        command.build();
-        let (program, typed) = args
+    fn new(raw: &RawArgs) -> Result<Self, Exit> {
+        let mut parser = FlagParser::new(raw.mode);
+        let (program, typed) = raw
             .args
             .split_first()
             .map_or((OsStr::new("tws"), &[][..]), |it| (it.0.as_os_str(), it.1));
-        let mut parser = Self {
-            command,
-            program: program.to_owned(),
-            args: aliases::replace(typed),
-            mode: args.mode,
-            opener: args.opener.clone(),
+        let program = program.to_owned();
+        let mut args = aliases::replace(typed);
+        args.insert(0, program.clone());
+        let (flags, matches) = parser.parse(&args)?;
+        let mut layers = Self {
+            parser,
+            program,
+            args,
+            flags,
+            opener: raw.opener.clone(),
             decided: BTreeSet::new(),
             added: Vec::new(),
             errors: Vec::new(),
         };
-        parser.flags()?;
-        Ok(parser)
+        layers.decide(&matches)?;
+        Ok(layers)
     }
 
-    /// Parses the layers added so far and marks their settings as decided.
-    fn flags(&mut self) -> Result<Flags, clap::Error> {
-        let all = std::iter::once(&self.program).chain(&self.args);
-        let (flags, matches) = Flags::parse(&all.cloned().collect::<Vec<_>>(), self.mode)?;
-        self.decide(&flags, &matches)?;
-        Ok(flags)
+    /// Returns the flags of all layers added so far, and marks their settings as decided.
+    fn flags(&mut self) -> Result<&Flags, clap::Error> {
+        if !self.added.is_empty() {
+            let (flags, matches) = self.parser.parse(&self.args)?;
+            self.flags = flags;
+            self.decide(&matches)?;
+        }
+        Ok(&self.flags)
     }
 
-    fn decide(&mut self, flags: &Flags, matches: &ArgMatches) -> Result<(), clap::Error> {
+    fn decide(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let is_typed = |arg: &Arg| {
             let source = matches.value_source(arg.get_id().as_str());
             source == Some(ValueSource::CommandLine)
         };
-        let typed = command::settings(&self.command)
+        let typed = self
+            .parser
+            .settings()
             .filter(|(arg, _)| is_typed(arg))
             .map(|(_, long)| long.to_owned());
         self.decided.extend(typed.chain(self.added.drain(..)));
-        let (path, port) = flags.path_and_port()?;
+        let (path, port) = self.flags.path_and_port()?;
         let is_decided = |long| self.decided.contains(long);
         let implied = [
             ("directory", path.is_some()),
             ("port", port.is_some()),
-            ("config", flags.no_site_file == Some(true)),
+            ("config", self.flags.no_site_file == Some(true)),
             ("no-site-file", is_decided("config")),
             ("quiet", is_decided("verbose")),
             ("verbose", is_decided("quiet")),
@@ -203,7 +210,9 @@ impl LayerParser {
             if value.is_empty() || name == UPGRADE_VARIABLE {
                 continue;
             }
-            let arg = command::settings(&self.command)
+            let arg = self
+                .parser
+                .settings()
                 .map(|(arg, _)| arg)
                 .find(|arg| command::variable(arg).as_deref() == Some(name));
             match arg {
@@ -227,7 +236,7 @@ impl LayerParser {
     /// Returns a warning if `name` resembles a variable. Other names with the prefix are ignored, as
     /// they may belong to other programs.
     fn misspelt_variable(&self, name: &str) -> Option<String> {
-        let settings = command::settings(&self.command);
+        let settings = self.parser.settings();
         let near = nearest(name, settings.filter_map(|(arg, _)| command::variable(arg)))?;
         Some(format!(
             "{name}: unknown environment variable; did you mean {near}?"
@@ -240,7 +249,7 @@ impl LayerParser {
         let file = match site_file {
             SiteFileSource::Path(path) => ConfigFile::read(path).map(Some),
             SiteFileSource::InRoot => {
-                let root = explicit_root(&self.flags()?)?;
+                let root = explicit_root(self.flags()?)?;
                 let root = root.unwrap_or_else(default_root);
                 ConfigFile::of_root_with(&root, self.opener.as_deref())
             }
@@ -280,7 +289,7 @@ impl LayerParser {
         site_file: &SiteFileSource,
     ) -> Result<(Arg, &'k [String]), String> {
         let name = key.name.as_str();
-        let arg = command::settings(&self.command).find(|(_, long)| *long == name);
+        let arg = self.parser.settings().find(|(_, long)| *long == name);
         let Some((arg, long)) = arg else {
             return Err(self.unknown_key(name));
         };
@@ -301,7 +310,9 @@ impl LayerParser {
     }
 
     fn unknown_key(&self, name: &str) -> String {
-        let flags = command::settings(&self.command)
+        let flags = self
+            .parser
+            .settings()
             .map(|(_, long)| long)
             .filter(|long| !matches!(flags::key(long), FileKey::Site(_) | FileKey::NotInFile));
         let keys = Site::KEYS.iter().copied().chain(flags);
@@ -325,10 +336,10 @@ impl LayerParser {
             Err(reason) => return self.errors.push(to_error(reason)),
         };
         let alone = std::iter::once(&self.program).chain(&args);
-        match Flags::parse(&alone.cloned().collect::<Vec<_>>(), Mode::Serve) {
-            Ok(_) => {
+        match self.parser.check(&alone.cloned().collect::<Vec<_>>()) {
+            Ok(()) => {
                 self.added.push(long.to_owned());
-                self.args.splice(0..0, args);
+                self.args.splice(1..1, args);
             }
             Err(error) => self.errors.push(to_error(messages::reason(&error))),
         }

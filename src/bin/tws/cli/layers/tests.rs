@@ -3,6 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::cli::raw_args::Mode;
 
 /// A folder to serve, and beside it a settings file for `--config`.
 struct TestFolder {
@@ -93,11 +94,12 @@ fn example(arg: &Arg, long: &str) -> (Vec<String>, &'static str) {
         "a@b.test",
         "trash",
     ];
-    let fits = |value: &&str| {
+    let mut parser = FlagParser::new(Mode::Serve);
+    let mut fits = |value: &&str| {
         let arg = format!("--{long}={value}");
-        Flags::parse(&["tws".into(), arg.into()], Mode::Serve).is_ok()
+        parser.check(&["tws".into(), arg.into()]).is_ok()
     };
-    let value = values.into_iter().find(fits);
+    let value = values.into_iter().find(|value| fits(value));
     let value = value.unwrap_or_else(|| panic!("no example fits --{long}; add one"));
     (vec![format!("--{long}={value}")], value)
 }
