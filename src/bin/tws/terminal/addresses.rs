@@ -20,7 +20,15 @@ pub(crate) fn url(encryption: &Encryption, address: SocketAddr, base: &BasePath)
 /// Returns all addresses at which listeners bound to `listening` can be reached: those for this
 /// machine alone first, then, for unspecified addresses, those of the network interfaces.
 pub(crate) fn reachable(listening: &[SocketAddr]) -> Vec<SocketAddr> {
-    reachable_with(listening, &interface_addresses())
+    let has_unspecified = listening
+        .iter()
+        .any(|address| address.ip().is_unspecified());
+    // The kernel lists all interfaces of the machine, which may be many.
+    let interfaces = match has_unspecified {
+        true => interface_addresses(),
+        false => Vec::new(),
+    };
+    reachable_with(listening, &interfaces)
 }
 
 /// Replaces an unspecified address with the loopback address of its family.
