@@ -11,6 +11,13 @@ pub(crate) struct FieldSpan {
     pub(crate) value: Range<u32>,
 }
 
+impl FieldSpan {
+    /// As the length of the range, which is checked for an end before the start.
+    fn name_len(&self) -> usize {
+        self.name.end.wrapping_sub(self.name.start) as usize
+    }
+}
+
 /// The header fields of a request, in the order in which they were received.
 ///
 /// A field may occur on several lines. Names are compared without case (RFC 9110 §5.1); values are
@@ -103,7 +110,7 @@ impl<'a> Fields<'a> {
         spans
             .iter()
             // Most names have another length.
-            .filter(move |span| span.name.len() == name.len())
+            .filter(move |span| span.name_len() == name.len())
             .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name))
             .map(|span| self.slice(&span.value))
     }
