@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
-use super::message::{ExchangeEvent, ReplyTo};
+use super::message::ReplyTo;
 
 /// Wakes the worker of one exchange. However often it is called between two polls, it sends one message,
 /// so that its callers cannot fill the mailbox.
@@ -35,7 +35,7 @@ impl Wake for BodyWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
-            self.reply_to.send(ExchangeEvent::BodyReady);
+            self.reply_to.send_body_ready();
         }
     }
 }

@@ -39,6 +39,11 @@ pub(crate) enum WorkerMessage {
         exchange: ExchangeId,
         event: ExchangeEvent,
     },
+    /// A response body that is polled may have its next chunk.
+    BodyReady {
+        connection: Token,
+        exchange: ExchangeId,
+    },
     /// Use this configuration from now on.
     Reload(Box<RuntimeConfig>),
     /// Tell an observer what the connections are doing.
@@ -65,8 +70,6 @@ pub(crate) enum ExchangeEvent {
     FileRead(io::Result<Resident>),
     /// The next chunk of the response body.
     BodyChunk(BodyChunk),
-    /// A response body that is polled may have its next chunk.
-    BodyReady,
     /// Another thread has something for the protocol of an upgraded connection.
     UpgradeWake,
     /// The handler has taken some of the request body, so there is room for more.
@@ -84,7 +87,7 @@ pub(crate) enum Pulled {
     /// A thread works on the chunk, which arrives as an [`ExchangeEvent::BodyChunk`].
     Later,
     Chunk(BodyChunk),
-    /// There is no chunk. The body is to be pulled again after an [`ExchangeEvent::BodyReady`].
+    /// There is no chunk. The body is to be pulled again after a [`WorkerMessage::BodyReady`].
     Parked(Box<PolledBody>),
 }
 
@@ -107,6 +110,14 @@ impl ReplyTo {
             connection: self.connection,
             exchange: self.exchange,
             event,
+        });
+    }
+
+    /// Tells the worker that the response body, which is polled, may have its next chunk.
+    pub(crate) fn send_body_ready(&self) {
+        self.mailbox.send(WorkerMessage::BodyReady {
+            connection: self.connection,
+            exchange: self.exchange,
         });
     }
 }
