@@ -80,6 +80,8 @@ pub(super) enum Runnable {
     /// A response body that may have its next chunk. An event for thousands of clients must not delay the
     /// requests of others. There is one entry for each poll of a body at most.
     Body(Token, ExchangeId),
+    /// A connection that may have to end, as the server drains since the entry was made.
+    Draining(Token),
 }
 
 /// Whether a connection has an entry of its own in the run queue.
@@ -163,15 +165,6 @@ impl LoopState {
             return self.resume(slot);
         }
         self.drive(slot, DriveScope::All)
-    }
-
-    /// A response body has its place in the run queue, as it may have its next chunk.
-    pub(super) fn on_body_ready(&mut self, slot: &mut Slot, id: ExchangeId) -> Flow {
-        slot.connection.on_body_ready(id);
-        match slot.queue {
-            QueueState::NotQueued => self.drive(slot, DriveScope::All),
-            QueueState::Queued => Flow::Continue(()),
-        }
     }
 
     /// The timer wheel reports a connection: its deadline may have passed, or it may have bandwidth

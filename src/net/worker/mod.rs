@@ -322,10 +322,25 @@ impl Worker {
         let end = self.state.cx.now.checked_add(time);
         self.drained_by = self.drained_by.into_iter().chain(end).min();
         self.state.shorten_keep_alive();
-        self.visit_all(|slot, state| {
-            slot.connection.mark_ready();
-            state.drive(slot, DriveScope::All)
-        });
+        self.mark_woken_bodies();
+        // All at once would delay the requests of others: thousands of them may end.
+        for (_, slot) in &self.slots {
+            let connection = Runnable::Draining(slot.token);
+            self.state.run_queue.push_back(connection);
+        }
+    }
+
+    /// Tells the connections which bodies wait in the run queue, so that streams that end at the shutdown
+    /// send the events before it.
+    fn mark_woken_bodies(&mut self) {
+        for at in 0..self.state.run_queue.len() {
+            if let Runnable::Body(token, exchange) = self.state.run_queue[at] {
+                self.visit(token, |slot, _| {
+                    slot.connection.on_body_ready(exchange);
+                    Flow::Continue(())
+                });
+            }
+        }
     }
 
     fn reload(&mut self, config: RuntimeConfig) {
@@ -398,7 +413,7 @@ impl Worker {
                 return;
             };
             let cost = match next {
-                Runnable::Connection(_) => QUANTUM_BYTES,
+                Runnable::Connection(_) | Runnable::Draining(_) => QUANTUM_BYTES,
                 Runnable::Body(..) => BODY_COST_BYTES,
             };
             if cost > left {
@@ -417,12 +432,16 @@ impl Worker {
                 slot.queue = QueueState::NotQueued;
                 state.drive(slot, DriveScope::All)
             }),
+            Some(Runnable::Draining(token)) => self.visit(token, |slot, state| {
+                slot.connection.mark_ready();
+                state.drive(slot, DriveScope::All)
+            }),
             Some(Runnable::Body(token, exchange)) => self.visit(token, |slot, state| {
-                if !slot.connection.is_open(exchange) {
-                    // The exchange has ended.
-                    return Flow::Continue(());
+                slot.connection.on_body_ready(exchange);
+                match slot.queue {
+                    QueueState::NotQueued => state.drive(slot, DriveScope::All),
+                    QueueState::Queued => Flow::Continue(()),
                 }
-                state.on_body_ready(slot, exchange)
             }),
         }
     }
@@ -452,7 +471,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
     use super::*;
-    use crate::body::Broadcast;
+    use crate::body::{Broadcast, Event};
     use crate::config::Http2;
     use crate::http::{Request, Response};
     use crate::net::bandwidth::per_client::ClientSlot;
@@ -554,16 +573,21 @@ mod tests {
         [&header, &stream.to_be_bytes()[..], &block].concat()
     }
 
+    /// Begins a connection of HTTP/2 with the request for a path on stream 1.
+    fn begin_http2(client: &mut TcpStream, path: &str) {
+        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let begin = [HTTP2_PREFACE, SETTINGS, &request(1, path)].concat();
+        client.write_all(&begin).expect("a worker");
+    }
+
     /// Otherwise it would wait for the large bodies of all connections.
     #[test]
     fn request_beside_large_body_does_not_wait_for_the_run_queue() {
-        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
         let mut worker = worker();
         let mut buffers = IterationBuffers::new();
         let listener = listener();
         let mut client = connect(&worker, &listener);
-        let begin = [HTTP2_PREFACE, SETTINGS, &request(1, "/large")].concat();
-        client.write_all(&begin).expect("a worker");
+        begin_http2(&mut client, "/large");
         while requests(&worker) < 1 {
             worker.run_iteration(&mut buffers).expect("an iteration");
         }
@@ -623,13 +647,27 @@ mod tests {
         client.write_all(request.as_bytes()).expect("a worker");
     }
 
+    /// Returns true if the client receives `text`, and false if its connection ends before.
+    fn receives(client: &mut TcpStream, text: &str) -> bool {
+        let mut received = Vec::new();
+        let mut buffer = [0; 1024];
+        let text = text.as_bytes();
+        while !received.windows(text.len()).any(|bytes| bytes == text) {
+            match client.read(&mut buffer) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+            }
+        }
+        true
+    }
+
     /// Opens streams of events, and a connection beside them.
     fn open_streams(
         worker: &mut Worker,
         buffers: &mut IterationBuffers,
     ) -> (Vec<TcpStream>, TcpStream) {
         let listener = listener();
-        let mut open = |path| {
+        let open = |path| {
             let mut client = connect(worker, &listener);
             send_request(&mut client, path);
             client
@@ -663,11 +701,44 @@ mod tests {
         while !worker.state.run_queue.is_empty() {
             worker.run_iteration(&mut buffers).expect("an iteration");
         }
-        drop((worker, news));
         for stream in &mut streams {
-            let mut received = String::new();
-            let _ = stream.read_to_string(&mut received);
-            assert!(received.contains("data: two\n"), "{received}");
+            assert!(receives(stream, "data: two\n"));
+        }
+    }
+
+    #[test]
+    fn streams_that_end_at_shutdown_do_not_delay_a_request_and_lose_no_event() {
+        let news = Broadcast::new(1);
+        let mut worker = worker_with(&news);
+        let mut buffers = IterationBuffers::new();
+        let (mut streams, mut other) = open_streams(&mut worker, &mut buffers);
+        let mut multiplexed = connect(&worker, &listener());
+        begin_http2(&mut multiplexed, "/events");
+        while news.subscribers() == STREAMS {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        news.send(Event::new("last").with_id("1"));
+        let drain = WorkerMessage::Drain(Duration::from_secs(3600));
+        worker.state.handle.mailbox.send(drain);
+        worker.run_iteration(&mut buffers).expect("an iteration");
+        assert!(worker.is_draining());
+        // The second connection runs before its place in the queue, with the stream that has to end.
+        send_request(&mut other, "/");
+        let second = request(3, "/");
+        multiplexed.write_all(&second).expect("a worker");
+        let answered = requests(&worker) + 2;
+        while requests(&worker) < answered {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        assert!(news.subscribers() > STREAMS / 2);
+        while news.subscribers() > 0 {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        // The end of its stream would come from the worker.
+        drop(worker);
+        streams.push(multiplexed);
+        for stream in &mut streams {
+            assert!(receives(stream, "data: last\n"));
         }
     }
 }
