@@ -405,8 +405,8 @@
 //! | 4 | `access_log`, `middleware`, `websocket` | log lines and their writer; handlers that wrap handlers; WebSocket connections without I/O |
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
-//! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `calendar`, `semaphore`, `sync` | dates; a counting semaphore; a mutex without poisoning |
+//! | 1 | `body`, `client_key`, `config`, `explain_log` | message bodies; the key that identifies a client; settings; the log of decisions |
+//! | 0 | `calendar`, `error`, `semaphore`, `sync` | dates; errors of settings and of the start; a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -470,7 +470,7 @@ pub use body::{
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };
-pub use error::Error;
+pub use error::{Error, SettingError};
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::{SidecarReport, Sidecars, StaticFiles};
 pub use handler::router::Router;
