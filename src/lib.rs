@@ -478,7 +478,9 @@ pub use handler::{
     Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
     IntoHandler, Job, Outcome, Responder, StreamingBody, TestClient, blocking,
 };
-pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
+pub use http::{
+    Fields, FieldsIter, FormData, FormError, FormPart, InputError, Rejection, Request, Response,
+};
 pub use middleware::{
     AllowedHosts, Around, Cors, Next, Rate, RateLimit, RequestId, SlowLog, around, request_id,
     security_headers,
