@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use mio::Token;
 
-use super::message::{ExchangeEvent, WorkerHandle};
+use super::message::{BodyWaker, ExchangeEvent, WorkerHandle};
 use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::PreviousHandlers;
 use super::services::WorkerServices;
@@ -73,13 +73,13 @@ const MAX_SLOT_BYTES: usize = 232;
 const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES);
 
 /// An entry of the run queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Runnable {
     /// A connection that moves a large body. There is one entry for each at most.
     Connection(Token),
     /// A response body that may have its next chunk. An event for thousands of clients must not delay the
-    /// requests of others. There is one entry for each poll of a body at most.
-    Body(Token, ExchangeId),
+    /// requests of others. There is one entry for each body at most.
+    Body(Arc<BodyWaker>),
     /// A connection that may have to end, as the server drains since the entry was made.
     Draining(Token),
 }

@@ -5,7 +5,6 @@
 //! Requests come before large bodies, which move in bounded quanta, so a request waits for at most
 //! one iteration's portion of the other connections' transfers.
 
-mod body_waker;
 mod loop_state;
 pub(crate) mod message;
 pub(crate) mod pending_exchanges;
@@ -258,12 +257,8 @@ impl Worker {
                 }
                 state.on_exchange_event(slot, exchange, event)
             }),
-            WorkerMessage::BodyReady {
-                connection,
-                exchange,
-            } => {
-                let body = Runnable::Body(connection, exchange);
-                self.state.run_queue.push_back(body);
+            WorkerMessage::BodyReady(body) => {
+                self.state.run_queue.push_back(Runnable::Body(body));
             }
             WorkerMessage::Reload(config) => self.reload(*config),
             WorkerMessage::Snapshot(request) => self.report(request),
@@ -334,7 +329,8 @@ impl Worker {
     /// send the events before it.
     fn mark_woken_bodies(&mut self) {
         for at in 0..self.state.run_queue.len() {
-            if let Runnable::Body(token, exchange) = self.state.run_queue[at] {
+            if let Runnable::Body(body) = &self.state.run_queue[at] {
+                let (token, exchange) = (body.connection, body.exchange);
                 self.visit(token, |slot, _| {
                     slot.connection.on_body_ready(exchange);
                     Flow::Continue(())
@@ -414,7 +410,7 @@ impl Worker {
             };
             let cost = match next {
                 Runnable::Connection(_) | Runnable::Draining(_) => QUANTUM_BYTES,
-                Runnable::Body(..) => BODY_COST_BYTES,
+                Runnable::Body(_) => BODY_COST_BYTES,
             };
             if cost > left {
                 return;
@@ -436,13 +432,16 @@ impl Worker {
                 slot.connection.mark_ready();
                 state.drive(slot, DriveScope::All)
             }),
-            Some(Runnable::Body(token, exchange)) => self.visit(token, |slot, state| {
-                slot.connection.on_body_ready(exchange);
-                match slot.queue {
-                    QueueState::NotQueued => state.drive(slot, DriveScope::All),
-                    QueueState::Queued => Flow::Continue(()),
-                }
-            }),
+            Some(Runnable::Body(body)) => {
+                body.begin_poll();
+                self.visit(body.connection, |slot, state| {
+                    slot.connection.on_body_ready(body.exchange);
+                    match slot.queue {
+                        QueueState::NotQueued => state.drive(slot, DriveScope::All),
+                        QueueState::Queued => Flow::Continue(()),
+                    }
+                });
+            }
         }
     }
 
