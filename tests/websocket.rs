@@ -1,7 +1,6 @@
 //! Tests of WebSocket connections through sockets, with a client by hand, a browser, and a client in
 //! Python.
 
-use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +8,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use tws::Tls;
 use tws::access_log::{AccessLog, Format, LogDestination};
 use tws::websocket::{
     Close, CloseCode, Message, SendError, WebSocketHandler, WebSocketSender, WebSocketUpgrade,
@@ -24,8 +21,6 @@ use crate::support::websocket::{
     ACCEPT, BINARY, CLOSE, FIN, HANDSHAKE, PING, PONG, TEXT, WebSocketClient, frame,
 };
 use crate::support::{TestServer, eventually, pattern};
-#[cfg(feature = "tls")]
-use crate::tls_transport::{CertificateAuthority, TlsClient};
 
 fn echo(request: &Request<'_>) -> HandlerResult {
     let upgrade = WebSocketUpgrade::new(request)?;
@@ -761,6 +756,12 @@ fn page(_: &Request<'_>) -> Response {
 #[cfg(feature = "tls")]
 #[test]
 fn messages_cross_tls() {
+    use std::io::{Read, Write};
+
+    use tws::Tls;
+
+    use crate::tls_transport::{CertificateAuthority, TlsClient};
+
     let authority = CertificateAuthority::new();
     let pair = authority.issue("a", &["a.test"]);
     let tls = Tls::open(vec![pair]).expect("open certificates");
