@@ -26,6 +26,7 @@ use bare_sender::BareSender;
 use measurement::Measurement;
 
 const CLIENTS: usize = 10_000;
+const ROUNDS: usize = 20;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["clients", address, count] => clients::run(address.parse()?, count.parse()?),
         // `cargo test --benches` runs every benchmark once.
-        [.., "--test"] | ["--test", ..] => measure(100, NonZeroUsize::MIN),
+        [.., "--test"] | ["--test", ..] => measure(100, NonZeroUsize::MIN, 1),
         _ => {
             let numbers = arguments
                 .iter()
@@ -43,22 +44,23 @@ fn main() -> Result<()> {
             let event_loops = numbers.get(1).copied().and_then(NonZeroUsize::new);
             // The default of the server.
             let event_loops = event_loops.map_or_else(thread::available_parallelism, Ok)?;
-            measure(numbers.first().copied().unwrap_or(CLIENTS), event_loops)
+            let clients = numbers.first().copied().unwrap_or(CLIENTS);
+            measure(clients, event_loops, ROUNDS)
         }
     }
 }
 
-fn measure(clients: usize, event_loops: NonZeroUsize) -> Result<()> {
+fn measure(clients: usize, event_loops: NonZeroUsize, rounds: usize) -> Result<()> {
     println!("floor: {clients} clients, threads: {event_loops}");
     let floor = BareSender::start(clients, event_loops)?;
     let measurement = Measurement::start(floor.address(), clients)?;
-    let connected = measurement.run(|round| floor.send(&data(round), &id(round)))?;
+    let connected = measurement.run(rounds, |round| floor.send(&data(round), &id(round)))?;
     connected.end(|| floor.end())?;
     println!("tws: {clients} clients, event loops: {event_loops}");
-    measure_server(clients, event_loops)
+    measure_server(clients, event_loops, rounds)
 }
 
-fn measure_server(clients: usize, event_loops: NonZeroUsize) -> Result<()> {
+fn measure_server(clients: usize, event_loops: NonZeroUsize, rounds: usize) -> Result<()> {
     let news = Broadcast::new(16);
     let router = Router::with_state(news.clone())
         .get("/events", |news: &Broadcast, _: &Request<'_>| {
@@ -70,7 +72,7 @@ fn measure_server(clients: usize, event_loops: NonZeroUsize) -> Result<()> {
     let handle = server.handle();
     let served = thread::spawn(|| server.serve(router));
     let measurement = Measurement::start(handle.local_addresses()[0], clients)?;
-    let connected = measurement.run(|round| {
+    let connected = measurement.run(rounds, |round| {
         news.send(Event::new(data(round)).with_id(id(round)));
     })?;
     let ended = connected.end(|| handle.shut_down())?;

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::Result;
 use crate::clients::{END, READ};
 
-const ROUNDS: usize = 20;
-
 /// Longer than a round takes: only then the clients begin to read.
 const ROUND_TIME: Duration = Duration::from_millis(400);
 
@@ -46,9 +44,9 @@ impl Measurement {
     }
 
     /// Calls `send` with the number of each round, and prints what was measured.
-    pub(crate) fn run(mut self, send: impl Fn(usize)) -> Result<ClientProcess> {
+    pub(crate) fn run(mut self, rounds: usize, send: impl Fn(usize)) -> Result<ClientProcess> {
         let connected = resident_kib()?;
-        let rounds: Result<Vec<Round>> = (0..ROUNDS)
+        let rounds: Result<Vec<Round>> = (0..rounds)
             .map(|round| self.round(|| send(round)))
             .collect();
         let rounds = rounds?;
@@ -91,7 +89,7 @@ fn print(name: &str, rounds: &[Round], time: impl Fn(&Round) -> Duration) {
     let each: Vec<f64> = rounds.iter().map(millis).collect();
     let mut sorted = each.clone();
     sorted.sort_unstable_by(f64::total_cmp);
-    let (median, worst) = (sorted[ROUNDS / 2], sorted[ROUNDS - 1]);
+    let (median, worst) = (sorted[rounds.len() / 2], sorted[rounds.len() - 1]);
     let each: Vec<String> = each.iter().map(|millis| format!("{millis:.0}")).collect();
     let (name, each) = (format!("{name}:"), each.join(" "));
     println!("  {name:<22} median {median:.1} ms, worst {worst:.1} ms ({each})");
