@@ -16,11 +16,11 @@ use crate::Result;
 /// Ends the data of each event, and occurs nowhere else.
 pub(crate) const END_OF_EVENT: char = '!';
 
-/// What the process is told to do, a line each.
+/// The commands that the process reads, a line each.
 pub(crate) const READ: &str = "read";
 pub(crate) const END: &str = "end";
 
-/// Opens `count` streams, prints a line, and does what it is told: prints when the median and the last of the
+/// Opens `count` streams, prints a line, and executes commands: prints when the median and the last of the
 /// streams have received an event, in nanoseconds of the system clock; or waits for the end of all streams.
 pub(crate) fn run(address: SocketAddr, count: usize) -> Result<()> {
     let streams: Result<Vec<TcpStream>> = (0..count).map(|_| open(address)).collect();
