@@ -150,7 +150,7 @@
 //!
 //! [`Response::sse`] sends events to a browser's `EventSource` as they come. A [`Broadcast`] sends each event to
 //! all its clients, continues after the Last-Event-ID of one that reconnects, and disconnects those that are
-//! too slow. A client costs no thread and about 1 KiB, so one event loop serves tens of thousands.
+//! too slow. A client costs no thread and less than 1 KiB, so one event loop serves tens of thousands.
 //!
 //! ```
 //! # #![allow(unreachable_code)]

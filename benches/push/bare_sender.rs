@@ -64,9 +64,14 @@ fn serve(listener: &TcpListener, share: usize, messages: &Receiver<Arc<[u8]>>) -
         sockets.push(socket);
     }
     for message in messages {
-        for socket in &mut sockets {
-            socket.write_all(&message)?;
-        }
+        send_all(&mut sockets, &message)?;
+    }
+    send_all(&mut sockets, b"0\r\n\r\n")
+}
+
+fn send_all(sockets: &mut [TcpStream], bytes: &[u8]) -> Result<()> {
+    for socket in sockets {
+        socket.write_all(bytes)?;
     }
     Ok(())
 }

@@ -20,25 +20,26 @@ pub(crate) const END_OF_EVENT: char = '!';
 pub(crate) const READ: &str = "read";
 pub(crate) const END: &str = "end";
 
+/// The last chunk of the chunked coding.
+const END_OF_STREAM: &[u8] = b"0\r\n\r\n";
+
 /// Opens `count` streams, prints a line, and executes commands: prints when the median and the last of the
-/// streams have received an event, in nanoseconds of the system clock; or waits for the end of all streams.
+/// streams have received an event or their end, in nanoseconds of the system clock.
 pub(crate) fn run(address: SocketAddr, count: usize) -> Result<()> {
     let streams: Result<Vec<TcpStream>> = (0..count).map(|_| open(address)).collect();
-    let mut streams = streams?;
+    let streams = streams?;
     println!("connected");
     for line in io::stdin().lines() {
-        if line? == READ {
-            let arrivals: Result<Vec<Duration>> = streams.iter().map(receive).collect();
-            let mut arrivals = arrivals?;
-            arrivals.sort_unstable();
-            let [median, last] = [count / 2, count - 1].map(|at| arrivals[at].as_nanos());
-            println!("{median} {last}");
-        } else {
-            for stream in &mut streams {
-                io::copy(stream, &mut io::sink())?;
-            }
-            println!("ended");
-        }
+        let mut end_of_event = [0; 4];
+        let end = match line?.as_str() {
+            READ => END_OF_EVENT.encode_utf8(&mut end_of_event).as_bytes(),
+            _ => END_OF_STREAM,
+        };
+        let arrivals = streams.iter().map(|stream| arrival_of(end, stream));
+        let mut arrivals = arrivals.collect::<Result<Vec<Duration>>>()?;
+        arrivals.sort_unstable();
+        let [median, last] = [count / 2, count - 1].map(|at| arrivals[at].as_nanos());
+        println!("{median} {last}");
     }
     Ok(())
 }
@@ -63,8 +64,8 @@ fn open(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads up to the end of an event. Returns when it has arrived, since the Unix epoch.
-fn receive(stream: &TcpStream) -> Result<Duration> {
+/// Reads up to `end`. Returns when it has arrived, since the Unix epoch.
+fn arrival_of(end: &[u8], stream: &TcpStream) -> Result<Duration> {
     let mut buffer = [0; 4096];
     let mut control = cmsg_space!(TimeSpec);
     loop {
@@ -79,7 +80,8 @@ fn receive(stream: &TcpStream) -> Result<Duration> {
         if count == 0 {
             return Err("a stream has ended".into());
         }
-        if buffer[..count].contains(&(END_OF_EVENT as u8)) {
+        let mut parts = buffer[..count].windows(end.len());
+        if parts.any(|part| part == end) {
             return arrival.ok_or_else(|| "the kernel has recorded no time".into());
         }
     }

@@ -32,22 +32,23 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["clients", address, count] => clients::run(address.parse()?, count.parse()?),
-        // `cargo test --benches` runs every benchmark once.
-        [.., "--test"] | ["--test", ..] => measure(100, NonZeroUsize::MIN, 1),
-        _ => {
-            let numbers = arguments
-                .iter()
-                .filter_map(|argument| argument.parse().ok());
-            let numbers: Vec<usize> = numbers.collect();
-            let event_loops = numbers.get(1).copied().and_then(NonZeroUsize::new);
-            // The default of the server.
-            let event_loops = event_loops.map_or_else(thread::available_parallelism, Ok)?;
-            let clients = numbers.first().copied().unwrap_or(CLIENTS);
-            measure(clients, event_loops, ROUNDS)
-        }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let ["clients", address, count] = arguments[..] {
+        return clients::run(address.parse()?, count.parse()?);
     }
+    let numbers = arguments
+        .iter()
+        .filter_map(|argument| argument.parse().ok());
+    let numbers: Vec<usize> = numbers.collect();
+    // `cargo test --benches` gives no argument, and `cargo bench` this one.
+    if numbers.is_empty() && !arguments.contains(&"--bench") {
+        return measure(100, NonZeroUsize::MIN, 1);
+    }
+    let clients = numbers.first().copied().unwrap_or(CLIENTS);
+    let event_loops = numbers.get(1).copied().and_then(NonZeroUsize::new);
+    // The default of the server.
+    let event_loops = event_loops.map_or_else(thread::available_parallelism, Ok)?;
+    measure(clients, event_loops, ROUNDS)
 }
 
 fn measure(clients: usize, event_loops: NonZeroUsize, rounds: usize) -> Result<()> {
@@ -55,7 +56,8 @@ fn measure(clients: usize, event_loops: NonZeroUsize, rounds: usize) -> Result<(
     let floor = BareSender::start(clients, event_loops)?;
     let measurement = Measurement::start(floor.address(), clients)?;
     let connected = measurement.run(rounds, |round| floor.send(&data(round), &id(round)))?;
-    connected.end(|| floor.end())?;
+    let ended = connected.end(|| floor.end())?;
+    println!("  the last stream ends:  {ended:.1?} after the call");
     println!("tws: {clients} clients, event loops: {event_loops}");
     measure_server(clients, event_loops, rounds)
 }
@@ -76,7 +78,7 @@ fn measure_server(clients: usize, event_loops: NonZeroUsize, rounds: usize) -> R
         news.send(Event::new(data(round)).with_id(id(round)));
     })?;
     let ended = connected.end(|| handle.shut_down())?;
-    println!("  streams have ended:    {ended:.1?} after the shutdown");
+    println!("  the last stream ends:  {ended:.1?} after the shutdown");
     served.join().map_err(|_| "the server panicked")??;
     Ok(())
 }

@@ -63,20 +63,16 @@ impl Measurement {
 
     fn round(&mut self, send: impl FnOnce()) -> Result<Round> {
         let processor = processor_time()?;
-        let (start, since_epoch) = (Instant::now(), SystemTime::UNIX_EPOCH.elapsed()?);
+        let (start, start_of_clock) = (Instant::now(), clock()?);
         send();
         let call = start.elapsed();
         thread::sleep(ROUND_TIME);
         let processor = processor_time()? - processor;
-        let arrivals = self.clients.tell(READ)?;
-        let (median, last) = arrivals.split_once(' ').ok_or("two times")?;
-        let after_start = |nanos: &str| -> Result<Duration> {
-            let arrival = Duration::from_nanos(nanos.parse()?);
-            Ok(arrival.saturating_sub(since_epoch))
-        };
+        let arrivals = self.clients.arrivals(READ)?;
+        let [median, last] = arrivals.map(|arrival| arrival.saturating_sub(start_of_clock));
         Ok(Round {
-            median: after_start(median)?,
-            last: after_start(last)?,
+            median,
+            last,
             call,
             processor,
         })
@@ -125,21 +121,32 @@ impl ClientProcess {
         Ok(self.output.next().ok_or("the clients have ended")??)
     }
 
-    fn tell(&mut self, command: &str) -> Result<String> {
+    /// Returns when the median and the last client have received something.
+    fn arrivals(&mut self, command: &str) -> Result<[Duration; 2]> {
         writeln!(self.input, "{command}")?;
-        self.line()
+        let line = self.line()?;
+        let (median, last) = line.split_once(' ').ok_or("not two times")?;
+        Ok([
+            Duration::from_nanos(median.parse()?),
+            Duration::from_nanos(last.parse()?),
+        ])
     }
 
-    /// Calls `end`, which ends all streams, and returns how long that takes.
+    /// Calls `end`, which ends all streams, and returns the time until the last one has ended.
     pub(crate) fn end(mut self, end: impl FnOnce()) -> Result<Duration> {
-        let start = Instant::now();
+        let start = clock()?;
         end();
-        self.tell(END)?;
-        let ended = start.elapsed();
+        thread::sleep(ROUND_TIME);
+        let [_, last] = self.arrivals(END)?;
         drop(self.input);
         self.process.wait()?;
-        Ok(ended)
+        Ok(last.saturating_sub(start))
     }
+}
+
+/// Returns the time of the clock with which the kernel records arrivals, since the Unix epoch.
+fn clock() -> Result<Duration> {
+    Ok(SystemTime::UNIX_EPOCH.elapsed()?)
 }
 
 fn resident_kib() -> Result<u64> {
