@@ -1,4 +1,4 @@
-//! The error of starting a server. Its message says what to do.
+//! The errors of starting a server and of settings. Their messages say what to do.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -150,6 +150,50 @@ impl std::error::Error for Error {
         }
     }
 }
+
+/// The error of a text or number that is invalid as a setting. It says what it must be.
+///
+/// It converts into an [`Error::Setting`]:
+///
+/// ```
+/// use tws::{Error, RateLimit, Request, Response};
+///
+/// fn limited(rate: &str) -> Result<RateLimit, Error> {
+///     let hello = |_: &Request<'_>| Response::text("hello\n");
+///     Ok(RateLimit::new(hello).per_client(rate.parse()?))
+/// }
+///
+/// assert!(limited("10:50").is_ok());
+/// assert!(matches!(limited("ten"), Err(Error::Setting(_))));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError(String);
+
+impl From<String> for SettingError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for SettingError {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<SettingError> for Error {
+    fn from(error: SettingError) -> Self {
+        Self::Setting(error.0)
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingError {}
 
 #[cfg(test)]
 mod tests {

@@ -25,60 +25,73 @@
 //! handlers ([`Router::with_state`]). Input is read with methods that return typed errors: path parameters
 //! ([`Request::param`]), the query ([`Request::query`]), JSON ([`Request::json`]), forms ([`Request::form`],
 //! [`Request::form_data`]) and cookies ([`Request::cookie`]). The errors convert into responses, so
-//! handlers use `?`; [`HandlerError`] says which other errors do. A [`TestClient`] calls handlers without a
-//! socket.
+//! handlers use `?`; [`HandlerError`] says which other errors do.
 //!
 //! ```
+//! # #![allow(unreachable_code)]
 //! use std::sync::Mutex;
 //!
 //! use serde::{Deserialize, Serialize};
-//! use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient};
+//! use tws::{Config, HandlerResult, Request, Response, Router, Server, StatusCode};
 //!
-//! #[derive(Default)]
-//! struct App {
-//!     users: Mutex<Vec<User>>,
-//! }
+//! type Users = Mutex<Vec<User>>;
 //!
-//! #[derive(Clone, Serialize)]
+//! #[derive(Clone, Deserialize, Serialize)]
 //! struct User {
+//!     #[serde(skip_deserializing)]
 //!     id: usize,
 //!     name: String,
 //! }
 //!
-//! #[derive(Deserialize, Serialize)]
-//! struct NewUser {
-//!     name: String,
+//! fn create(users: &Users, request: &Request<'_>) -> HandlerResult {
+//!     let mut user: User = request.json()?;
+//!     let mut users = users.lock().expect("no panic while locked");
+//!     user.id = users.len();
+//!     users.push(user.clone());
+//!     Ok(Response::json(&user).with_status(StatusCode::CREATED))
 //! }
 //!
-//! fn create(app: &App, request: &Request<'_>) -> HandlerResult {
-//!     let NewUser { name } = request.json()?;
-//!     let mut users = app.users.lock().expect("no panic while locked");
-//!     let id = users.len();
-//!     users.push(User { id, name });
-//!     Ok(Response::json(&users[id]).with_status(StatusCode::CREATED))
-//! }
-//!
-//! fn show(app: &App, request: &Request<'_>) -> HandlerResult {
+//! fn show(users: &Users, request: &Request<'_>) -> HandlerResult {
 //!     let id: usize = request.param("id")?;
-//!     let users = app.users.lock().expect("no panic while locked");
-//!     let user = users.get(id).ok_or(StatusCode::NOT_FOUND)?;
-//!     Ok(Response::json(user))
+//!     let users = users.lock().expect("no panic while locked");
+//!     Ok(Response::json(users.get(id).ok_or(StatusCode::NOT_FOUND)?))
 //! }
 //!
-//! fn app() -> Router<App> {
-//!     Router::with_state(App::default())
+//! fn main() -> Result<(), tws::Error> {
+//!     let router = Router::with_state(Users::default())
 //!         .post("/users", create)
-//!         .get("/users/{id}", show)
+//!         .get("/users/{id}", show);
+//! #   return Ok(test(router));
+//!     Server::bind(Config::default())?.serve(router)
+//! }
+//! #
+//! # fn test(router: Router<Users>) {
+//! #     let client = tws::TestClient::new(router);
+//! #     let new_user = serde_json::json!({ "name": "Ana" });
+//! #     assert_eq!(client.post_json("/users", &new_user).status(), 201);
+//! #     let ana = client.get("/users/0").into_text().expect("text");
+//! #     assert_eq!(ana, r#"{"id":0,"name":"Ana"}"#);
+//! #     assert_eq!(client.get("/users/1").status(), 404);
+//! #     assert_eq!(client.get("/users/x").status(), 400);
+//! #     assert_eq!(client.post_json("/users", &7).status(), 422);
+//! #     assert_eq!(client.post("/users", "{}").status(), 415);
+//! # }
+//! ```
+//!
+//! A [`TestClient`] calls handlers without a socket:
+//!
+//! ```
+//! use tws::{HandlerResult, Request, Response, Router, TestClient};
+//!
+//! fn double(request: &Request<'_>) -> HandlerResult {
+//!     let number: u32 = request.json()?;
+//!     Ok(Response::json(&(number * 2)))
 //! }
 //!
-//! let client = TestClient::new(app());
-//! let response = client.post_json("/users", &NewUser { name: "Ana".to_owned() });
-//! assert_eq!(response.status(), 201);
-//! assert_eq!(client.get("/users/0").into_text()?, r#"{"id":0,"name":"Ana"}"#);
-//! assert_eq!(client.get("/users/1").status(), 404);
-//! assert_eq!(client.get("/users/x").status(), 400);
-//! assert_eq!(client.post_json("/users", &7).status(), 422);
-//! assert_eq!(client.post("/users", "{}").status(), 415);
+//! let client = TestClient::new(Router::new().post("/double", double));
+//! assert_eq!(client.post_json("/double", &21).into_json::<u32>()?, 42);
+//! assert_eq!(client.post_json("/double", "21").status(), 422);
+//! assert_eq!(client.post("/double", "21").status(), 415);
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
@@ -89,39 +102,45 @@
 //! ([`Blocking::streaming`]); a handler that is slower than its client makes the client wait.
 //!
 //! ```
+//! # #![allow(unreachable_code)]
 //! use std::fs::File;
-//! use std::path::PathBuf;
+//! use std::io;
 //!
-//! use tws::{HandlerResult, Request, Response, Router, StatusCode, TestClient, blocking};
+//! use tws::{Config, HandlerResult, Request, Response, Router, Server, StatusCode, blocking};
 //!
-//! struct App {
-//!     folder: PathBuf,
-//! }
+//! const FOLDER: &str = "uploads";
 //!
-//! fn upload(app: &App, request: &Request<'_>) -> HandlerResult {
+//! fn upload(request: &Request<'_>) -> HandlerResult {
 //!     let id: u64 = request.param("id")?;
-//!     let mut file = File::create(app.folder.join(id.to_string()))?;
-//!     let bytes = std::io::copy(&mut request.reader(), &mut file)?;
+//!     let mut file = File::create(format!("{FOLDER}/{id}"))?;
+//!     let bytes = io::copy(&mut request.reader(), &mut file)?;
 //!     Ok(Response::json(&bytes).with_status(StatusCode::CREATED))
 //! }
 //!
-//! fn download(app: &App, request: &Request<'_>) -> HandlerResult {
+//! fn download(request: &Request<'_>) -> HandlerResult {
 //!     let id: u64 = request.param("id")?;
-//!     let response = Response::file(app.folder.join(id.to_string())).map_err(|_| StatusCode::NOT_FOUND)?;
-//!     Ok(response.with_attachment_name(&format!("{id}.bin")))
+//!     let file = Response::file(format!("{FOLDER}/{id}")).map_err(|_| StatusCode::NOT_FOUND)?;
+//!     Ok(file.with_attachment_name(&format!("{id}.bin")))
 //! }
 //!
-//! # let temporary = tempfile::tempdir()?;
-//! # let folder = temporary.path().to_owned();
-//! let router = Router::with_state(App { folder })
-//!     .post("/files/{id}", blocking(upload).streaming(10 << 30))
-//!     .get("/files/{id}", blocking(download));
-//!
-//! let client = TestClient::new(router);
-//! assert_eq!(client.post("/files/7", "content").into_text()?, "7");
-//! assert_eq!(client.get("/files/7").into_text()?, "content");
-//! assert_eq!(client.get("/files/8").status(), 404);
-//! # Ok::<_, std::io::Error>(())
+//! fn main() -> Result<(), tws::Error> {
+//!     let router = Router::new()
+//!         .post("/files/{id}", blocking(upload).streaming(10 << 30))
+//!         .get("/files/{id}", blocking(download));
+//! #   return Ok(test(router).expect("a folder"));
+//!     Server::bind(Config::default())?.serve(router)
+//! }
+//! #
+//! # fn test(router: Router) -> io::Result<()> {
+//! #     let folder = tempfile::tempdir()?;
+//! #     std::env::set_current_dir(&folder)?;
+//! #     std::fs::create_dir(FOLDER)?;
+//! #     let client = tws::TestClient::new(router);
+//! #     assert_eq!(client.post("/files/7", "content").into_text()?, "7");
+//! #     assert_eq!(client.get("/files/7").into_text()?, "content");
+//! #     assert_eq!(client.get("/files/8").status(), 404);
+//! #     Ok(())
+//! # }
 //! ```
 //!
 //! [`Request::form_data`] reads the files of a form in the same way. A response that is produced while it
@@ -131,10 +150,11 @@
 //!
 //! [`Response::sse`] sends events to a browser's `EventSource` as they come. A [`Broadcast`] sends each event to
 //! all its clients, continues after the Last-Event-ID of one that reconnects, and disconnects those that are
-//! too slow. A client costs no thread and about 1 KiB, so one event loop serves tens of thousands.
+//! too slow. A client costs no thread and less than 1 KiB, so one event loop serves tens of thousands.
 //!
 //! ```
-//! use tws::{Broadcast, Event, HandlerResult, Request, Response, Router, StatusCode, TestClient};
+//! # #![allow(unreachable_code)]
+//! use tws::{Broadcast, Config, Event, HandlerResult, Request, Response, Router, Server, StatusCode};
 //!
 //! fn say(messages: &Broadcast, request: &Request<'_>) -> HandlerResult {
 //!     let text: String = request.json()?;
@@ -146,15 +166,21 @@
 //!     Response::sse(messages.subscribe_after(request.header("Last-Event-ID")))
 //! }
 //!
-//! let messages = Broadcast::new(1000);
-//! let router = Router::with_state(messages).post("/say", say).get("/messages", listen);
-//!
-//! let client = TestClient::new(router);
-//! let mut pieces = client.get("/messages").into_pieces();
-//! assert_eq!(client.post_json("/say", "hello").status(), 204);
-//! let event = pieces.next().expect("an event")?;
-//! assert!(event.ends_with(b"data: hello\n\n"));
-//! # Ok::<_, std::io::Error>(())
+//! fn main() -> Result<(), tws::Error> {
+//!     let router = Router::with_state(Broadcast::new(1000))
+//!         .post("/say", say)
+//!         .get("/messages", listen);
+//! #   return Ok(test(router));
+//!     Server::bind(Config::default())?.serve(router)
+//! }
+//! #
+//! # fn test(router: Router<Broadcast>) {
+//! #     let client = tws::TestClient::new(router);
+//! #     let mut pieces = client.get("/messages").into_pieces();
+//! #     assert_eq!(client.post_json("/say", "hello").status(), 204);
+//! #     let event = pieces.next().expect("an event").expect("no error");
+//! #     assert!(event.ends_with(b"data: hello\n\n"));
+//! # }
 //! ```
 //!
 //! Events for one client, such as the progress of a job, come through [`EventStream::channel`], and other
@@ -379,8 +405,8 @@
 //! | 4 | `access_log`, `middleware`, `websocket` | log lines and their writer; handlers that wrap handlers; WebSocket connections without I/O |
 //! | 3 | `handler`, `proto`, `site` | the handler trait and the router; protocol machines (RFC 9112) without I/O; rules of the site file |
 //! | 2 | `http`, `tls` | HTTP semantics (RFC 9110) without I/O; certificates and TLS sessions |
-//! | 1 | `body`, `client_key`, `config`, `error`, `explain_log` | message bodies; the key that identifies a client; settings; start errors; the log of decisions |
-//! | 0 | `calendar`, `semaphore`, `sync` | dates; a counting semaphore; a mutex without poisoning |
+//! | 1 | `body`, `client_key`, `config`, `explain_log` | message bodies; the key that identifies a client; settings; the log of decisions |
+//! | 0 | `calendar`, `error`, `semaphore`, `sync` | dates; errors of settings and of the start; a counting semaphore; a mutex without poisoning |
 //!
 //! # Invariants
 //!
@@ -444,7 +470,7 @@ pub use body::{
 pub use config::{
     Config, Endpoint, ForwardedField, Http2, Limits, Networks, ProxyProtocol, Timeouts,
 };
-pub use error::Error;
+pub use error::{Error, SettingError};
 pub use explain_log::TARGET as EXPLAIN_TARGET;
 pub use files::{ReplaceableRoot, SidecarReport, Sidecars, StaticFiles};
 pub use handler::router::Router;
@@ -452,7 +478,9 @@ pub use handler::{
     Blocking, BodyPolicy, BoxHandler, Deferral, DiskJob, Handler, HandlerError, HandlerResult,
     IntoHandler, Job, Outcome, Responder, StreamingBody, TestClient, blocking,
 };
-pub use http::{Fields, FormData, FormError, FormPart, InputError, Rejection, Request, Response};
+pub use http::{
+    Fields, FieldsIter, FormData, FormError, FormPart, InputError, Rejection, Request, Response,
+};
 pub use middleware::{
     AllowedHosts, Around, Cors, Next, Rate, RateLimit, RequestId, SlowLog, around, request_id,
     security_headers,

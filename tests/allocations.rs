@@ -115,10 +115,10 @@ fn idle_connection_memory(files: StaticFiles) {
     assert_held(&region, COUNT - 1, MAX_BYTES_EACH);
 }
 
-/// So 10,000 clients take 12 MB, beside what the kernel has for their sockets.
+/// So 10,000 clients take 8 MB, beside what the kernel has for their sockets.
 fn event_stream_memory() {
     const COUNT: usize = 256;
-    const MAX_BYTES_EACH: usize = 1200;
+    const MAX_BYTES_EACH: usize = 800;
     let news = Broadcast::new(16);
     let router = Router::with_state(news.clone())
         .get("/small.txt", |news: &Broadcast, _: &Request<'_>| {

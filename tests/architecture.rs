@@ -28,7 +28,7 @@ const LIBRARY_LEVELS: &Levels = &[
     ("body", 10),
     ("client_key", 10),
     ("config", 10),
-    ("error", 10),
+    ("error", 0),
     ("explain_log", 10),
     ("http", 20),
     ("tls", 20),

@@ -53,6 +53,7 @@ fn types_are_send_and_sync_and_errors_are_errors() {
     is_error::<tws::Error>();
     is_error::<tws::FormError>();
     is_error::<tws::InputError>();
+    is_error::<tws::SettingError>();
     // It may contain a response, whose body may be a closure.
     is_sent_error::<tws::HandlerError>();
 }

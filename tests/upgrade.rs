@@ -214,3 +214,35 @@ fn second_upgrade_is_rejected_and_shutdown_kills_first() {
     let new = Path::new("/proc").join(pid.trim());
     assert!(!new.exists(), "the new process still exists");
 }
+
+/// No stream breaks off, and none waits for the drain timeout: clients connect to the new process at once.
+#[test]
+fn event_streams_end_at_upgrade_and_at_shutdown() {
+    let (_programs, _folder, mut command) = replaceable();
+    command.args(["--admin=127.0.0.1:0", "--drain-timeout=3600"]);
+    let mut server = UpgradableProcess::start(command);
+    let admin = server.admin.expect("admin address");
+    let open = || {
+        let mut client = Client::connect(admin);
+        client.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(client.head().status, 200);
+        assert!(!client.chunk().is_empty());
+        client
+    };
+    let open_some = || -> Vec<Client> { (0..20).map(|_| open()).collect() };
+    let expect_ends = |streams: Vec<Client>| {
+        for mut stream in streams {
+            // Up to the last chunk.
+            stream.chunks();
+            stream.expect_closed();
+        }
+    };
+    let streams = open_some();
+    server.upgrade();
+    expect_ends(streams);
+    assert_eq!(server.child.wait_for_exit().code(), Some(0));
+    let streams = open_some();
+    server.signal(Signal::TERM);
+    expect_ends(streams);
+    eventually!(|| TcpStream::connect(admin).is_err());
+}

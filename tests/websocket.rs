@@ -752,6 +752,66 @@ fn page(_: &Request<'_>) -> Response {
     )
 }
 
+/// Browsers offer only HTTP/1.1 for a connection to `wss:`.
+#[cfg(feature = "tls")]
+#[test]
+fn messages_cross_tls() {
+    use std::io::{Read, Write};
+
+    use tws::Tls;
+
+    use crate::tls_transport::{CertificateAuthority, TlsClient};
+
+    let authority = CertificateAuthority::new();
+    let pair = authority.issue("a", &["a.test"]);
+    let tls = Tls::open(vec![pair]).expect("open certificates");
+    let router = Router::new().get("/", echo);
+    let mut server = TestServer::with(router, |_| {}, |server| server.with_tls(tls));
+    let config = authority.client_with(rustls::DEFAULT_VERSIONS, &["http/1.1"]);
+    let open = |origin: &str| {
+        let TlsClient(mut stream) =
+            TlsClient::connect(server.address, "a.test", &Arc::new(config.clone()))
+                .expect("complete TLS handshake");
+        assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: a.test\r\nOrigin: {origin}\r\n{HANDSHAKE}\r\n");
+        stream.write_all(request.as_bytes()).expect("send bytes");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a response");
+            head.extend(byte);
+        }
+        (String::from_utf8(head).expect("UTF-8"), stream)
+    };
+    assert!(open("https://b.test").0.starts_with("HTTP/1.1 403 "));
+    let (head, mut stream) = open("https://a.test");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains(ACCEPT), "{head}");
+    let mut expect = |sent: &[u8], received: &[&[u8]]| {
+        stream.write_all(sent).expect("send bytes");
+        let received = received.concat();
+        let mut frame = vec![0; received.len()];
+        stream.read_exact(&mut frame).expect("a frame");
+        assert!(frame == received);
+    };
+    let text = FIN | TEXT;
+    expect(&frame(text, b"one"), &[&[text, 3], b"one"]);
+    // More than a TLS record, and than the kernel buffers at once.
+    let content = pattern(1_000_000);
+    let len = (content.len() as u64).to_be_bytes();
+    let binary = FIN | BINARY;
+    expect(&frame(binary, &content), &[&[binary, 127], &len, &content]);
+    let code = 1000_u16.to_be_bytes();
+    let close = FIN | CLOSE;
+    expect(&frame(close, &code), &[&[close, 2], &code]);
+    // close_notify: a connection that breaks off is an error.
+    assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+    drop(stream);
+    server.handle.shut_down();
+    server.join();
+}
+
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
 fn chromium_exchanges_messages_and_closes() {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use ::http::StatusCode;
 
+use crate::error::SettingError;
 use crate::site::pattern::PathPattern;
 
 /// Requests that are not logged: those with a status (`304`, `2xx`), or those for paths (`/healthz`,
@@ -35,17 +36,17 @@ impl LogExclusion {
 }
 
 impl FromStr for LogExclusion {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let class = text.strip_suffix("xx").and_then(|digit| digit.parse().ok());
         match (class, text.parse()) {
             (Some(digit @ 1..=5), _) => Ok(Self(Excluded::StatusClass(digit))),
             (_, Ok(status @ 100..=599)) => Ok(Self(Excluded::Status(status))),
-            _ if text.starts_with('/') => PathPattern::new(text).map(Excluded::Path).map(Self),
+            _ if text.starts_with('/') => Ok(Self(Excluded::Path(PathPattern::new(text)?))),
             _ => Err(format!(
                 "must be a path such as /healthz or /assets/*, or a status such as 304 or 2xx (got {text:?})"
-            )),
+            ).into()),
         }
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::exclusion::LogExclusion;
 use super::template::{LineField, LineTemplate, Segment};
 use crate::calendar::UtcDateTime;
+use crate::error::SettingError;
 use crate::http::forwarded::TlsVersion;
 use crate::http::target::Target;
 use crate::proto::record::{Completion, Record};
@@ -45,9 +46,9 @@ impl Format {
 }
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         match text {
             "access-count" => Ok(Self::AccessCount),
             "common" => Ok(Self::Common),
@@ -57,7 +58,8 @@ impl FromStr for Format {
             _ => Err(format!(
                 "must be one of {}, or a text with fields such as {{client}} (got {text:?})",
                 Self::NAMES.join(", ")
-            )),
+            )
+            .into()),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::SettingError;
+
 /// The format of a line, with fields in braces. `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineTemplate {
@@ -68,14 +70,14 @@ fields! {
 }
 
 impl FromStr for LineTemplate {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let names = || LineField::NAMES.join(", ");
         if text.contains(char::is_control) {
-            return Err(format!(
-                "a log format must have no control characters (got {text:?})"
-            ));
+            return Err(
+                format!("a log format must have no control characters (got {text:?})").into(),
+            );
         }
         let mut segments = Vec::new();
         let mut literal = String::new();
@@ -104,7 +106,8 @@ impl FromStr for LineTemplate {
             } else {
                 return Err(format!(
                     "a brace has no counterpart in {text:?}; write {{{{ or }}}} for a brace"
-                ));
+                )
+                .into());
             }
         }
         literal += rest;
@@ -116,7 +119,8 @@ impl FromStr for LineTemplate {
             return Err(format!(
                 "a log format must have fields, such as {{client}} (got {text:?}); use {}",
                 names()
-            ));
+            )
+            .into());
         }
         segments.retain(|segment| *segment != Segment::Text(String::new()));
         Ok(Self { segments })

@@ -408,7 +408,11 @@ fn format_names_are_parsed() {
         assert_eq!(name.parse(), Ok(format));
     }
     let error = "clf".parse::<Format>().expect_err("no format");
-    assert!(error.contains("access-count, common, combined, json"));
+    assert!(
+        error
+            .to_string()
+            .contains("access-count, common, combined, json")
+    );
 }
 
 /// A writer into memory that the test can read.

@@ -38,6 +38,8 @@ pub(crate) struct PolledBody {
     at_shutdown: AtShutdown,
     /// The place among the bodies that may wait at once. It is free again when this is dropped.
     permit: Option<SemaphorePermit>,
+    /// Wakes the event loop. Made when the body is polled for the first time.
+    waker: Option<Waker>,
 }
 
 /// A piece that is sent when a body has waited for some time, so that a lost connection is noticed.
@@ -66,6 +68,7 @@ impl PolledBody {
             heartbeat: None,
             at_shutdown: AtShutdown::Continues,
             permit: None,
+            waker: None,
         }
     }
 
@@ -103,6 +106,14 @@ impl PolledBody {
              it must return `Poll::Pending` until there is a piece"
         );
         Poll::Ready(Err(io::Error::other(text)))
+    }
+
+    /// As [`poll`](Self::poll), with the waker that `make_waker` returns, now or at an earlier poll.
+    pub(crate) fn poll_with(&mut self, make_waker: impl FnOnce() -> Waker) -> PiecePoll {
+        let waker = self.waker.take().unwrap_or_else(make_waker);
+        let polled = self.poll(&mut Context::from_waker(&waker));
+        self.waker = Some(waker);
+        polled
     }
 
     /// Returns the next piece and blocks until it is there.

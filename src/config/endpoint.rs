@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::error::SettingError;
+
 /// An address or a Unix socket to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -55,14 +57,12 @@ impl From<SocketAddr> for Endpoint {
 
 /// `127.0.0.1`, `::1`, `[::1]`, `127.0.0.1:80`, `[::1]:80`, `unix:/run/tws.sock`.
 impl FromStr for Endpoint {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => Err(
-                    "the path of the Unix socket is missing; give unix:/run/tws.sock".to_owned(),
-                ),
+                "" => Err("the path of the Unix socket is missing; give unix:/run/tws.sock".into()),
                 path => Ok(Self::Unix(path.into())),
             };
         }
@@ -77,6 +77,7 @@ impl FromStr for Endpoint {
                 "must be an address such as 127.0.0.1, ::1, 0.0.0.0:80, [::]:80 or unix:/run/tws.sock \
                  (got {text:?})"
             )
+            .into()
         })
     }
 }

@@ -6,6 +6,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::error::SettingError;
+
 mod endpoint;
 mod networks;
 
@@ -152,15 +154,13 @@ pub enum ForwardedField {
 }
 
 impl FromStr for ForwardedField {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         match text {
             _ if text.eq_ignore_ascii_case("x-forwarded-for") => Ok(Self::XForwardedFor),
             _ if text.eq_ignore_ascii_case("forwarded") => Ok(Self::Forwarded),
-            _ => Err(format!(
-                "must be x-forwarded-for or forwarded (got {text:?})"
-            )),
+            _ => Err(format!("must be x-forwarded-for or forwarded (got {text:?})").into()),
         }
     }
 }
@@ -184,14 +184,14 @@ impl Http2 {
 }
 
 impl FromStr for Http2 {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         match text {
             "off" => Ok(Self::Off),
             "tls" => Ok(Self::Tls),
             "all" => Ok(Self::All),
-            _ => Err(format!("must be off, tls or all (got {text:?})")),
+            _ => Err(format!("must be off, tls or all (got {text:?})").into()),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::error::SettingError;
+
 /// The address that stands for the peer of a Unix socket, which has none. No other peer has it.
 pub(crate) const UNIX_PEER: SocketAddr =
     SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
@@ -21,7 +23,7 @@ pub(crate) const UNIX_PEER: SocketAddr =
 /// let networks: Networks = "10.0.0.0/8, ::1".parse()?;
 /// assert!(networks.contains(([10, 1, 2, 3], 80).into()));
 /// assert!(!networks.contains(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 80).into()));
-/// # Ok::<_, String>(())
+/// # Ok::<_, tws::SettingError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
@@ -46,9 +48,9 @@ impl Networks {
 }
 
 impl FromStr for Networks {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let mut found = Self::default();
         for word in text.split(',').map(str::trim) {
             match word {
@@ -155,7 +157,10 @@ mod tests {
         ] {
             for text in [word.to_owned(), format!("::1, {word}")] {
                 let reason = text.parse::<Networks>().expect_err(&text);
-                assert!(reason.ends_with(&format!("(got {word:?})")), "{reason}");
+                assert!(
+                    reason.to_string().ends_with(&format!("(got {word:?})")),
+                    "{reason}"
+                );
             }
         }
     }

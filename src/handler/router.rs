@@ -237,7 +237,7 @@ impl<S> Router<S> {
     /// use std::time::Duration;
     /// use tws::{RateLimit, Request, Response, Router, SlowLog, around};
     ///
-    /// # fn main() -> Result<(), String> {
+    /// # fn main() -> Result<(), tws::Error> {
     /// let rate = "10:20".parse()?;
     /// let app = Router::new()
     ///     .get("/", |_: &Request<'_>| Response::text("hello\n"))

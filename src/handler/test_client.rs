@@ -202,7 +202,7 @@ fn redirected(request: &Request<'static>, response: &Response) -> Option<Request
     if request.is_secure() {
         next = next.encrypted();
     }
-    for (name, value) in request.fields().iter() {
+    for (name, value) in request.fields() {
         let is_of_content = name.to_ascii_lowercase().starts_with("content-");
         let is_length = name.eq_ignore_ascii_case("content-length");
         let is_kept = keeps_method || !is_of_content;

@@ -1,6 +1,7 @@
 //! The header fields of a request, borrowed from its bytes.
 
 use std::borrow::Cow;
+use std::iter::FusedIterator;
 use std::ops::Range;
 
 /// The position of one field line in the bytes of a head. Offsets instead of references, so that the
@@ -27,6 +28,13 @@ pub struct Fields<'a> {
     bytes: Cow<'a, [u8]>,
     spans: Cow<'a, [FieldSpan]>,
     names: NameFilter,
+}
+
+/// The field lines of a request as names and values: see [`Fields::iter`].
+#[derive(Clone, Debug)]
+pub struct FieldsIter<'a> {
+    bytes: &'a [u8],
+    spans: std::slice::Iter<'a, FieldSpan>,
 }
 
 /// A set of field names: a Bloom filter with one hash function. Most names that a server looks up are
@@ -91,11 +99,11 @@ impl<'a> Fields<'a> {
 
     /// Returns an iterator over all field lines as name and value. Values have no leading or trailing
     /// white space.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.spans.iter().map(|span| {
-            let name = std::str::from_utf8(self.slice(&span.name)).unwrap_or_default();
-            (name, self.slice(&span.value))
-        })
+    pub fn iter(&self) -> FieldsIter<'_> {
+        FieldsIter {
+            bytes: &self.bytes,
+            spans: self.spans.iter(),
+        }
     }
 
     /// Returns an iterator over the values of all field lines of that name.
@@ -158,6 +166,54 @@ impl<'a> Fields<'a> {
         Fields::with_names(&self.bytes, &self.spans, self.names)
     }
 }
+
+/// Iterates over all field lines.
+///
+/// ```
+/// let request = tws::Request::get("/").with_header("Accept", "text/*");
+/// for (name, value) in request.fields() {
+///     assert_eq!((name, value), ("Accept", &b"text/*"[..]));
+/// }
+/// ```
+impl<'a> IntoIterator for &'a Fields<'_> {
+    type Item = (&'a str, &'a [u8]);
+    type IntoIter = FieldsIter<'a>;
+
+    fn into_iter(self) -> FieldsIter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> FieldsIter<'a> {
+    fn field(&self, span: &FieldSpan) -> (&'a str, &'a [u8]) {
+        let name = std::str::from_utf8(slice(self.bytes, &span.name)).unwrap_or_default();
+        (name, slice(self.bytes, &span.value))
+    }
+}
+
+impl<'a> Iterator for FieldsIter<'a> {
+    type Item = (&'a str, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let span = self.spans.next()?;
+        Some(self.field(span))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.spans.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for FieldsIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let span = self.spans.next_back()?;
+        Some(self.field(span))
+    }
+}
+
+impl ExactSizeIterator for FieldsIter<'_> {}
+
+impl FusedIterator for FieldsIter<'_> {}
 
 fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
     &bytes[range.start as usize..range.end as usize]

@@ -35,7 +35,7 @@ pub(crate) mod upgrade;
 
 pub(crate) use crate::body::Body;
 pub(crate) use fields::FieldSpan;
-pub use fields::Fields;
+pub use fields::{Fields, FieldsIter};
 pub use input::InputError;
 pub use multipart_form::{FormData, FormError, FormPart};
 pub use rejection::Rejection;

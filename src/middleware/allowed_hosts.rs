@@ -20,7 +20,7 @@ use crate::site::HostName;
 /// ```
 /// use tws::{AllowedHosts, Handler, Request, Response};
 ///
-/// # fn main() -> Result<(), String> {
+/// # fn main() -> Result<(), tws::Error> {
 /// let hello = |_: &Request<'_>| Response::text("hello");
 /// let handler = AllowedHosts::new(hello, ["*.example.org".parse()?]);
 /// let status = |host| {

@@ -18,7 +18,7 @@ use crate::site::Origin;
 /// ```
 /// use tws::{Cors, Handler, Request, Response, site::Origin};
 ///
-/// # fn main() -> Result<(), String> {
+/// # fn main() -> Result<(), tws::Error> {
 /// let hello = |_: &Request<'_>| Response::text("hello");
 /// let open = Cors::new(hello, &"https://example.org".parse::<Origin>()?);
 /// let response = open.handle(&Request::get("/")).wait();

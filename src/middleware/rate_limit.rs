@@ -19,6 +19,7 @@ use ::http::StatusCode;
 use ::http::header::RETRY_AFTER;
 
 use crate::client_key::ClientKey;
+use crate::error::SettingError;
 use crate::handler::{BodyPolicy, Handler, Outcome};
 use crate::http::cors::AllowedOrigins;
 use crate::http::{Rejection, Request, Response, error_page};
@@ -46,18 +47,18 @@ impl Rate {
     ///
     /// # Errors
     ///
-    /// A message of one line, if `per_second` is not between 0.0001 and a million or `burst` is not
+    /// If `per_second` is not between 0.0001 and a million or `burst` is not
     /// between 1 and a million.
-    pub fn new(per_second: f64, burst: u32) -> Result<Self, String> {
+    pub fn new(per_second: f64, burst: u32) -> Result<Self, SettingError> {
         if !(Self::MIN_PER_SECOND..=Self::MAX_PER_SECOND).contains(&per_second) {
             let (min, max) = (Self::MIN_PER_SECOND, Self::MAX_PER_SECOND);
-            return Err(format!(
-                "the rate must be between {min} and {max} requests per second"
-            ));
+            return Err(
+                format!("the rate must be between {min} and {max} requests per second").into(),
+            );
         }
         if !(1..=Self::MAX_BURST).contains(&burst) {
             let max = Self::MAX_BURST;
-            return Err(format!("the burst must be between 1 and {max} requests"));
+            return Err(format!("the burst must be between 1 and {max} requests").into());
         }
         // Rounded up, so that the rate is never exceeded.
         let interval = (1e9 / per_second).ceil() as u64;
@@ -85,11 +86,14 @@ impl Rate {
 }
 
 impl FromStr for Rate {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("must be a rate such as 10, 0.5 or 10:50 (50 at once) (got {text:?})");
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let wrong = || {
+            SettingError::from(format!(
+                "must be a rate such as 10, 0.5 or 10:50 (50 at once) (got {text:?})"
+            ))
+        };
         let (rate, burst) = match text.split_once(':') {
             Some((rate, burst)) => (rate, Some(burst)),
             None => (text, None),
@@ -126,7 +130,7 @@ impl FromStr for Rate {
 /// ```
 /// use tws::{Handler, RateLimit, Request, Response, StatusCode};
 ///
-/// # fn main() -> Result<(), String> {
+/// # fn main() -> Result<(), tws::Error> {
 /// let hello = |_: &Request<'_>| Response::text("hello");
 /// let handler = RateLimit::new(hello).per_client("0.1:2".parse()?);
 /// let client = ([192, 0, 2, 1], 50_000).into();

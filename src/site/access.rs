@@ -13,6 +13,7 @@ use super::pattern::PathPattern;
 use super::rules::rule;
 use super::values::Strings;
 use crate::config::Networks;
+use crate::error::SettingError;
 
 /// One `[[auth]]`. The last that matches decides.
 #[derive(Clone, Debug)]
@@ -62,18 +63,18 @@ pub struct RequiredPasswords {
 
 impl AuthRule {
     /// Requires a password from a file for all paths.
-    pub fn for_all(file: PathBuf) -> Result<Self, String> {
-        Ok(Self {
-            path: PathPattern::new("/*")?,
+    pub fn for_all(file: PathBuf) -> Self {
+        Self {
+            path: PathPattern::every(),
             requirement: AuthRequirement::Password(file),
             location: SourceLocation::default(),
-        })
+        }
     }
 
     /// Returns whether a password is required for every path.
     pub fn protects_everything(&self) -> bool {
         let is_password = matches!(self.requirement, AuthRequirement::Password(_));
-        is_password && PathPattern::new("/*").is_ok_and(|all| self.path.covers(&all))
+        is_password && self.path.covers(&PathPattern::every())
     }
 }
 
@@ -122,16 +123,14 @@ struct RawAuth {
 }
 
 impl TryFrom<RawAuth> for AuthRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawAuth) -> Result<Self, String> {
+    fn try_from(raw: RawAuth) -> Result<Self, SettingError> {
         let requirement = match (raw.file, raw.public) {
             (Some(file), false) if !file.as_os_str().is_empty() => AuthRequirement::Password(file),
             (None, true) => AuthRequirement::Public,
             _ => {
-                return Err(
-                    "an [[auth]] must have either file = \"FILE\" or public = true".to_owned(),
-                );
+                return Err("an [[auth]] must have either file = \"FILE\" or public = true".into());
             }
         };
         Ok(Self {
@@ -152,13 +151,13 @@ struct RawAccess {
 }
 
 impl TryFrom<RawAccess> for AccessRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawAccess) -> Result<Self, String> {
+    fn try_from(raw: RawAccess) -> Result<Self, SettingError> {
         if raw.allow.is_none() && raw.deny.0.is_empty() {
             return Err(
                 "an [[access]] must have networks; add allow = [\"10.0.0.0/8\"] or deny = [...]"
-                    .to_owned(),
+                    .into(),
             );
         }
         Ok(Self {
@@ -170,7 +169,7 @@ impl TryFrom<RawAccess> for AccessRule {
     }
 }
 
-fn networks(words: &Strings) -> Result<Networks, String> {
+fn networks(words: &Strings) -> Result<Networks, SettingError> {
     const ALL: &str = "0.0.0.0/0,::/0,unix";
     let words = words.0.iter();
     let sets = words.map(|word| if word == "all" { ALL } else { word }.parse::<Networks>());

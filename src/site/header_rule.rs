@@ -10,6 +10,7 @@ use super::SourceLocation;
 use super::pattern::PathPattern;
 use super::rules::rule;
 use super::values::Strings;
+use crate::error::SettingError;
 
 /// One `[[header]]`.
 #[derive(Clone, Debug)]
@@ -171,9 +172,9 @@ struct RawHeader {
 }
 
 impl TryFrom<RawHeader> for HeaderRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawHeader) -> Result<Self, String> {
+    fn try_from(raw: RawHeader) -> Result<Self, SettingError> {
         let path = raw
             .path
             .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
@@ -199,13 +200,13 @@ impl HeaderRule {
     ///
     /// # Errors
     ///
-    /// A message, if the name or the value is invalid, or the server sets this field.
-    pub fn for_all(line: &str) -> Result<Self, String> {
+    /// If the name or the value is invalid, or the server sets this field.
+    pub fn for_all(line: &str) -> Result<Self, SettingError> {
         let (name, value) = line.split_once(':').ok_or_else(|| {
             format!("must be a header field such as \"Cache-Control: no-cache\" (got {line:?})")
         })?;
         Ok(Self {
-            path: PathPattern::new("/*")?,
+            path: PathPattern::every(),
             fields: vec![field(name.trim(), value.trim())?],
             condition: HeaderCondition::default(),
             encoded: false,

@@ -39,6 +39,13 @@ impl PathPattern {
         Ok(Self { literals })
     }
 
+    /// Returns the pattern that matches every path: `/*`.
+    pub(crate) fn every() -> Self {
+        Self {
+            literals: vec![b"/".to_vec(), Vec::new()],
+        }
+    }
+
     /// Returns the number of captures of a match.
     pub(crate) fn stars(&self) -> usize {
         self.literals.len() - 1

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::pattern::{PathPattern, RedirectTemplate};
 use super::rules::rule;
 use super::{FileName, SourceLocation};
+use crate::error::SettingError;
 use crate::http::target::Target;
 
 /// One `[[rewrite]]`.
@@ -90,16 +91,17 @@ struct RawRewrite {
 }
 
 impl TryFrom<RawRewrite> for RewriteRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawRewrite) -> Result<Self, String> {
+    fn try_from(raw: RawRewrite) -> Result<Self, SettingError> {
         let from = PathPattern::new(&raw.from)?;
         if !raw.to.starts_with('/') || raw.to.contains(['?', '#', '\\']) {
             return Err(format!(
                 "to must be a path that begins with a slash, without a query (got {:?}); use \
                  [[redirect]] for URLs",
                 raw.to
-            ));
+            )
+            .into());
         }
         let to = RedirectTemplate::new(&raw.to, from.stars())?;
         let example_path = from.example_path();
@@ -109,7 +111,8 @@ impl TryFrom<RawRewrite> for RewriteRule {
                 "to must be a path that a request can have: below the root, each % with two \
                  hexadecimal digits (got {:?})",
                 raw.to
-            ));
+            )
+            .into());
         }
         Ok(Self {
             to,
@@ -133,15 +136,16 @@ fn slash() -> String {
 }
 
 impl TryFrom<RawSpa> for SpaRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawSpa) -> Result<Self, String> {
+    fn try_from(raw: RawSpa) -> Result<Self, SettingError> {
         let mut path = raw.path;
         let is_normal = PathPattern::new(&path).is_ok_and(|pattern| pattern.is_possible());
         if !is_normal || path.contains(['*', '?', '#']) {
             return Err(format!(
                 "path must be that of a folder, such as /app/, without stars (got {path:?})"
-            ));
+            )
+            .into());
         }
         if !path.ends_with('/') {
             path.push('/');

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::pattern::{PathPattern, RedirectTemplate};
 use super::{Deletion, FileName, Size};
+use crate::error::SettingError;
 use crate::http::target::{Target, encode_path};
 
 /// One `[[route]]`.
@@ -164,7 +165,7 @@ pub struct Manage {
 pub(super) fn rule<'de, Raw, Rule, D>(deserializer: D) -> Result<Rule, D::Error>
 where
     Raw: Deserialize<'de>,
-    Rule: TryFrom<Raw, Error = String>,
+    Rule: TryFrom<Raw, Error = SettingError>,
     D: Deserializer<'de>,
 {
     struct RuleVisitor<Raw, Rule>(PhantomData<(Raw, Rule)>);
@@ -172,7 +173,7 @@ where
     impl<'de, Raw, Rule> Visitor<'de> for RuleVisitor<Raw, Rule>
     where
         Raw: Deserialize<'de>,
-        Rule: TryFrom<Raw, Error = String>,
+        Rule: TryFrom<Raw, Error = SettingError>,
     {
         type Value = Rule;
 
@@ -210,21 +211,22 @@ struct RawRoute {
 }
 
 impl TryFrom<RawRoute> for RouteRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawRoute) -> Result<Self, String> {
+    fn try_from(raw: RawRoute) -> Result<Self, SettingError> {
         let path = raw.path;
         let normal = Target::parse(&Method::GET, &encode_path(path.as_bytes()))
             .is_ok_and(|target| *target.path == *path.as_bytes());
         if !path.starts_with('/') || path.contains(['?', '#']) || !normal {
             return Err(format!(
                 "path must be a normal path that begins with a slash, such as /logo (got {path:?})"
-            ));
+            )
+            .into());
         }
         let source = match (raw.file, raw.size) {
             (Some(file), None) => RouteSource::File(file),
             (None, Some(size)) => RouteSource::Zeros(size.parse::<Size>()?.bytes()),
-            _ => return Err(format!("route {path:?} must have either a file or a size")),
+            _ => return Err(format!("route {path:?} must have either a file or a size").into()),
         };
         Ok(Self {
             path,
@@ -248,27 +250,25 @@ fn moved_permanently() -> u16 {
 }
 
 impl TryFrom<RawRedirect> for RedirectRule {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(raw: RawRedirect) -> Result<Self, String> {
+    fn try_from(raw: RawRedirect) -> Result<Self, SettingError> {
         let from = PathPattern::new(&raw.from)?;
         let absolute = raw.to.starts_with("https://") || raw.to.starts_with("http://");
         if !absolute && !raw.to.starts_with('/') {
             let to = &raw.to;
-            return Err(format!("to must be a path or an http URL (got {to:?})"));
+            return Err(format!("to must be a path or an http URL (got {to:?})").into());
         }
         if HeaderValue::from_str(&raw.to).is_err() || raw.to.contains(char::is_whitespace) {
-            return Err(format!(
-                "to must be a URL without spaces (got {:?})",
-                raw.to
-            ));
+            return Err(format!("to must be a URL without spaces (got {:?})", raw.to).into());
         }
         // Browsers read a backslash as a slash.
         if raw.to.contains('\\') {
             return Err(format!(
                 "to must not contain a backslash; write / or %5C (got {:?})",
                 raw.to
-            ));
+            )
+            .into());
         }
         if absolute {
             check_server(&raw.to)?;
@@ -281,9 +281,9 @@ impl TryFrom<RawRedirect> for RedirectRule {
                 status: StatusCode::from_u16(raw.status).map_err(|error| error.to_string())?,
                 location: SourceLocation::default(),
             }),
-            status => Err(format!(
-                "status must be one of 301, 302, 307, 308 (got {status})"
-            )),
+            status => {
+                Err(format!("status must be one of 301, 302, 307, 308 (got {status})").into())
+            }
         }
     }
 }
@@ -343,22 +343,22 @@ impl From<StatusCode> for ErrorStatus {
 }
 
 impl TryFrom<String> for ErrorStatus {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, SettingError> {
         match text.parse() {
             Ok(status @ 400..=599) => Ok(Self(status)),
-            _ => Err(format!(
-                "the status must be an integer between 400 and 599 (got {text:?})"
-            )),
+            _ => Err(
+                format!("the status must be an integer between 400 and 599 (got {text:?})").into(),
+            ),
         }
     }
 }
 
 impl TryFrom<String> for Store {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, SettingError> {
         text.parse()
     }
 }
@@ -373,9 +373,9 @@ impl fmt::Display for Store {
 }
 
 impl FromStr for Store {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         let is_postgres = ["postgres://", "postgresql://"]
             .iter()
             .any(|scheme| text.starts_with(scheme));
@@ -385,7 +385,7 @@ impl FromStr for Store {
             // The text is not repeated: it may contain a password.
             _ => Err(
                 "must be a store such as sqlite:users.db or postgres://user:password@host/database"
-                    .to_owned(),
+                    .into(),
             ),
         }
     }

@@ -9,6 +9,8 @@ use ::http::HeaderValue;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::error::SettingError;
+
 /// The name of the site file in a root. It is never served.
 pub const SITE_FILE: &str = ".tws.toml";
 
@@ -162,12 +164,12 @@ macro_rules! keywords {
         }
 
         impl FromStr for $name {
-            type Err = String;
+            type Err = SettingError;
 
-            fn from_str(text: &str) -> Result<Self, String> {
+            fn from_str(text: &str) -> Result<Self, SettingError> {
                 match text {
                     $($keyword => Ok(Self::$value),)+
-                    _ => Err(format!("must be one of {} (got {text:?})", Self::VALUES.join(", "))),
+                    _ => Err(format!("must be one of {} (got {text:?})", Self::VALUES.join(", ")).into()),
                 }
             }
         }
@@ -198,18 +200,18 @@ macro_rules! checked_string {
         }
 
         impl TryFrom<String> for $name {
-            type Error = String;
+            type Error = SettingError;
 
-            fn try_from(text: String) -> Result<Self, String> {
+            fn try_from(text: String) -> Result<Self, SettingError> {
                 $check(&text)?;
                 Ok(Self(text))
             }
         }
 
         impl FromStr for $name {
-            type Err = String;
+            type Err = SettingError;
 
-            fn from_str(text: &str) -> Result<Self, String> {
+            fn from_str(text: &str) -> Result<Self, SettingError> {
                 text.to_owned().try_into()
             }
         }
@@ -276,18 +278,22 @@ impl Size {
 }
 
 impl TryFrom<String> for Size {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, SettingError> {
         text.parse()
     }
 }
 
 impl FromStr for Size {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("must be a size such as 512 KiB, 100 MiB or 1 GiB (got {text:?})");
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let wrong = || {
+            SettingError::from(format!(
+                "must be a size such as 512 KiB, 100 MiB or 1 GiB (got {text:?})"
+            ))
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let shift = match unit.trim() {
@@ -323,18 +329,22 @@ impl Period {
 }
 
 impl TryFrom<String> for Period {
-    type Error = String;
+    type Error = SettingError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, SettingError> {
         text.parse()
     }
 }
 
 impl FromStr for Period {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("must be a time such as 30s, 10m, 1h or 7d (got {text:?})");
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let wrong = || {
+            SettingError::from(format!(
+                "must be a time such as 30s, 10m, 1h or 7d (got {text:?})"
+            ))
+        };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let unit = match unit.trim() {

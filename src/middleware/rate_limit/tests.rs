@@ -48,7 +48,7 @@ fn rates_are_parsed_with_and_without_burst() {
         ("1:1000001", "the burst must be"),
     ] {
         let error = text.parse::<Rate>().expect_err("no rate");
-        assert!(error.contains(expected), "{text}: {error}");
+        assert!(error.to_string().contains(expected), "{text}: {error}");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 ///
 /// The queue itself is unbounded; its senders are bounded. Connections are limited, an observer has a
 /// limited number of unanswered requests, and an exchange has at most one job or body read in
-/// progress, or one wake-up for each poll of its response body.
+/// progress, or one wake-up of its response body.
 #[derive(Debug)]
 pub(crate) struct Mailbox<M> {
     /// `None` after the event loop has ended.

@@ -358,7 +358,6 @@ impl Simulation {
                         self.resume();
                     }
                     ExchangeEvent::RequestBodyRoom
-                    | ExchangeEvent::BodyReady
                     | ExchangeEvent::Cancelled
                     | ExchangeEvent::UpgradeWake => self.drive(),
                 }

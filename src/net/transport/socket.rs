@@ -137,3 +137,61 @@ fn send_copy(
 }
 
 impl_source!(Socket);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+
+    const UNREAD: usize = 100_000;
+
+    /// Returns a connection with bytes that the client has not read.
+    fn connection() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).expect("a connection");
+        let (accepted, _) = listener.accept().expect("a connection");
+        let mut socket = Socket::new(accepted.into());
+        socket.write_all(&[b'x'; UNREAD]).expect("room");
+        (client, socket)
+    }
+
+    #[test]
+    fn state_of_a_client_is_known_until_it_leaves() {
+        let (client, mut socket) = connection();
+        assert!(socket.peer_state().is_some());
+        // It may still read.
+        client.shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(socket.read(&mut [0]).expect("an end"), 0);
+        assert!(socket.peer_state().is_some());
+        // Closing with unread bytes is a reset.
+        drop(client);
+        wait_for_reset(&mut socket);
+        assert_eq!(socket.peer_state(), None);
+    }
+
+    #[test]
+    fn state_of_a_client_that_resets_its_connection_is_not_known() {
+        let (client, mut socket) = connection();
+        let linger = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&client, linger).expect("an option");
+        drop(client);
+        assert!(socket.read(&mut [0]).is_err());
+        assert_eq!(socket.peer_state(), None);
+    }
+
+    #[test]
+    fn peer_on_a_unix_socket_has_no_such_state() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        assert_eq!(Socket::new(ours.into()).peer_state(), None);
+    }
+
+    /// The end of the input was read before, so only sending shows it.
+    fn wait_for_reset(socket: &mut Socket) {
+        while socket.write(b"x").is_ok() {
+            std::thread::yield_now();
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use mio::Token;
 
-use super::message::{ExchangeEvent, WorkerHandle};
+use super::message::{BodyWaker, ExchangeEvent, WorkerHandle};
 use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::PreviousHandlers;
 use super::services::WorkerServices;
@@ -33,8 +33,8 @@ pub(super) const QUANTUM_BYTES: usize = 2 * MAX_CALL_BYTES;
 pub(super) struct LoopState {
     pub(super) handle: WorkerHandle,
     pub(super) timeouts: Timeouts,
-    /// Connections that can continue at once; each at most once.
-    pub(super) run_queue: VecDeque<Token>,
+    /// What can continue at once.
+    pub(super) run_queue: VecDeque<Runnable>,
     pub(super) timers: TimerWheel,
     pub(super) cx: Context,
     pub(super) handler: Arc<dyn Handler>,
@@ -72,7 +72,19 @@ const MAX_SLOT_BYTES: usize = 232;
 
 const _: () = assert!(size_of::<Slot>() <= MAX_SLOT_BYTES);
 
-/// Whether a connection is in the run queue.
+/// An entry of the run queue.
+#[derive(Debug)]
+pub(super) enum Runnable {
+    /// A connection that moves a large body. There is one entry for each at most.
+    Connection(Token),
+    /// A response body that may have its next chunk. An event for thousands of clients must not delay the
+    /// requests of others. There is one entry for each body at most.
+    Body(Arc<BodyWaker>),
+    /// A connection that may have to end, as the server drains since the entry was made.
+    Draining(Token),
+}
+
+/// Whether a connection has an entry of its own in the run queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueueState {
     Queued,
@@ -141,11 +153,6 @@ impl LoopState {
                 connection.on_response(id, response, &mut self.cx);
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),
-            ExchangeEvent::BodyReady => {
-                connection.on_body_ready(id);
-                // An event for thousands of clients must not delay the requests of others.
-                is_bulk = true;
-            }
             ExchangeEvent::RequestBodyRoom | ExchangeEvent::UpgradeWake => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
             ExchangeEvent::FileRead(resident) => {
@@ -285,7 +292,7 @@ impl LoopState {
     fn enqueue(&mut self, slot: &mut Slot) {
         if slot.queue == QueueState::NotQueued {
             slot.queue = QueueState::Queued;
-            self.run_queue.push_back(slot.token);
+            self.run_queue.push_back(Runnable::Connection(slot.token));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The messages that other threads send to a worker.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +42,8 @@ pub(crate) enum WorkerMessage {
         exchange: ExchangeId,
         event: ExchangeEvent,
     },
+    /// A response body that is polled may have its next chunk.
+    BodyReady(Arc<BodyWaker>),
     /// Use this configuration from now on.
     Reload(Box<RuntimeConfig>),
     /// Tell an observer what the connections are doing.
@@ -65,8 +70,6 @@ pub(crate) enum ExchangeEvent {
     FileRead(io::Result<Resident>),
     /// The next chunk of the response body.
     BodyChunk(BodyChunk),
-    /// A response body that is polled may have its next chunk.
-    BodyReady,
     /// Another thread has something for the protocol of an upgraded connection.
     UpgradeWake,
     /// The handler has taken some of the request body, so there is room for more.
@@ -84,7 +87,7 @@ pub(crate) enum Pulled {
     /// A thread works on the chunk, which arrives as an [`ExchangeEvent::BodyChunk`].
     Later,
     Chunk(BodyChunk),
-    /// There is no chunk. The body is to be pulled again after an [`ExchangeEvent::BodyReady`].
+    /// There is no chunk. The body is to be pulled again after a [`WorkerMessage::BodyReady`].
     Parked(Box<PolledBody>),
 }
 
@@ -108,5 +111,58 @@ impl ReplyTo {
             exchange: self.exchange,
             event,
         });
+    }
+}
+
+/// The waker of a response body that is polled: it has the worker poll the body again. However often it is
+/// called between two messages, it sends one, so that its callers cannot fill the mailbox.
+pub(crate) struct BodyWaker {
+    mailbox: Arc<Mailbox<WorkerMessage>>,
+    pub(crate) connection: Token,
+    pub(crate) exchange: ExchangeId,
+    /// Whether a message was sent for which the body was not polled.
+    is_woken: AtomicBool,
+}
+
+impl BodyWaker {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox<WorkerMessage>>,
+        connection: Token,
+        exchange: ExchangeId,
+    ) -> Self {
+        Self {
+            mailbox,
+            connection,
+            exchange,
+            is_woken: AtomicBool::new(false),
+        }
+    }
+
+    /// The body is about to be polled because of the message: a call from now on may be about what the
+    /// poll has not found.
+    pub(crate) fn begin_poll(&self) {
+        self.is_woken.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Wake for BodyWaker {
+    fn wake(self: Arc<Self>) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            let mailbox = Arc::clone(&self.mailbox);
+            mailbox.send(WorkerMessage::BodyReady(self));
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            let message = WorkerMessage::BodyReady(Arc::clone(self));
+            self.mailbox.send(message);
+        }
+    }
+}
+
+impl fmt::Debug for BodyWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BodyWaker")
     }
 }

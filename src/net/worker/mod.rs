@@ -5,7 +5,6 @@
 //! Requests come before large bodies, which move in bounded quanta, so a request waits for at most
 //! one iteration's portion of the other connections' transfers.
 
-mod body_waker;
 mod loop_state;
 pub(crate) mod message;
 pub(crate) mod pending_exchanges;
@@ -28,6 +27,7 @@ use super::event_loop::handle::{LoopParts, Occupancy};
 use super::event_loop::timer_wheel::Tick;
 use super::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
 use super::observe::question::{SnapshotKind, SnapshotRequest};
+use super::transport::MAX_CALL_BYTES;
 use crate::access_log::LogSender;
 use crate::config::Config;
 use crate::handler::Handler;
@@ -35,12 +35,15 @@ use crate::http::forwarded::ClientInfo;
 use crate::panics::{Panicked, catch, drop_caught};
 use crate::proto::context::{DrainState, RecordMode};
 use crate::proto::protocol::Protocol;
-use loop_state::{Flow, LoopState, QUANTUM_BYTES, QueueState, Slot};
+use loop_state::{Flow, LoopState, QUANTUM_BYTES, QueueState, Runnable, Slot};
 use message::{NewConnection, WorkerMessage};
 use settings::RuntimeConfig;
 
-/// Bytes that all large bodies together may move before new events are polled.
+/// Bytes that all large bodies together may move before new events are polled: about 80 µs.
 const BULK_BYTES_PER_ITERATION: usize = 4 * QUANTUM_BYTES;
+/// What a body that may have its next chunk costs of that. The call that sends a small chunk takes about
+/// 10 µs, as long as one that sends so many bytes of a file.
+const BODY_COST_BYTES: usize = MAX_CALL_BYTES;
 /// Events taken from the kernel per iteration.
 const EVENTS_PER_ITERATION: usize = 1024;
 
@@ -254,6 +257,9 @@ impl Worker {
                 }
                 state.on_exchange_event(slot, exchange, event)
             }),
+            WorkerMessage::BodyReady(body) => {
+                self.state.run_queue.push_back(Runnable::Body(body));
+            }
             WorkerMessage::Reload(config) => self.reload(*config),
             WorkerMessage::Snapshot(request) => self.report(request),
             WorkerMessage::Drain(time) => self.drain(time),
@@ -311,10 +317,26 @@ impl Worker {
         let end = self.state.cx.now.checked_add(time);
         self.drained_by = self.drained_by.into_iter().chain(end).min();
         self.state.shorten_keep_alive();
-        self.visit_all(|slot, state| {
-            slot.connection.mark_ready();
-            state.drive(slot, DriveScope::All)
-        });
+        self.mark_woken_bodies();
+        // All at once would delay the requests of others: thousands of them may end.
+        for (_, slot) in &self.slots {
+            let connection = Runnable::Draining(slot.token);
+            self.state.run_queue.push_back(connection);
+        }
+    }
+
+    /// Tells the connections which bodies wait in the run queue, so that streams that end at the shutdown
+    /// send the events before it.
+    fn mark_woken_bodies(&mut self) {
+        for at in 0..self.state.run_queue.len() {
+            if let Runnable::Body(body) = &self.state.run_queue[at] {
+                let (token, exchange) = (body.connection, body.exchange);
+                self.visit(token, |slot, _| {
+                    slot.connection.on_body_ready(exchange);
+                    Flow::Continue(())
+                });
+            }
+        }
     }
 
     fn reload(&mut self, config: RuntimeConfig) {
@@ -379,17 +401,47 @@ impl Worker {
         }
     }
 
-    /// Runs the connections of the run queue, until the portion of the iteration is moved.
+    /// Runs the entries of the run queue, until the portion of the iteration is moved.
     fn run_bulk(&mut self) {
-        let quanta = BULK_BYTES_PER_ITERATION / QUANTUM_BYTES;
-        for _ in 0..quanta.min(self.state.run_queue.len()) {
-            let Some(token) = self.state.run_queue.pop_front() else {
+        let mut left = BULK_BYTES_PER_ITERATION;
+        for _ in 0..self.state.run_queue.len() {
+            let Some(next) = self.state.run_queue.front() else {
                 return;
             };
-            self.visit(token, |slot, state| {
+            let cost = match next {
+                Runnable::Connection(_) | Runnable::Draining(_) => QUANTUM_BYTES,
+                Runnable::Body(_) => BODY_COST_BYTES,
+            };
+            if cost > left {
+                return;
+            }
+            left -= cost;
+            self.run_next();
+        }
+    }
+
+    /// Runs the first entry of the run queue.
+    fn run_next(&mut self) {
+        match self.state.run_queue.pop_front() {
+            None => {}
+            Some(Runnable::Connection(token)) => self.visit(token, |slot, state| {
                 slot.queue = QueueState::NotQueued;
                 state.drive(slot, DriveScope::All)
-            });
+            }),
+            Some(Runnable::Draining(token)) => self.visit(token, |slot, state| {
+                slot.connection.mark_ready();
+                state.drive(slot, DriveScope::All)
+            }),
+            Some(Runnable::Body(body)) => {
+                body.begin_poll();
+                self.visit(body.connection, |slot, state| {
+                    slot.connection.on_body_ready(body.exchange);
+                    match slot.queue {
+                        QueueState::NotQueued => state.drive(slot, DriveScope::All),
+                        QueueState::Queued => Flow::Continue(()),
+                    }
+                });
+            }
         }
     }
 
@@ -415,9 +467,10 @@ impl Drop for Worker {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
     use super::*;
+    use crate::body::{Broadcast, Event};
     use crate::config::Http2;
     use crate::http::{Request, Response};
     use crate::net::bandwidth::per_client::ClientSlot;
@@ -430,12 +483,18 @@ mod tests {
     use crate::sync::CancelFlag;
 
     fn worker() -> Worker {
+        worker_with(&Broadcast::new(1))
+    }
+
+    fn worker_with(news: &Broadcast) -> Worker {
+        let news = news.clone();
         let config = Config {
             http2: Http2::All,
             ..Config::default()
         };
-        let handler = Arc::new(|request: &Request<'_>| match request.path() {
+        let handler = Arc::new(move |request: &Request<'_>| match request.path() {
             "/large" => Response::text("x".repeat(1 << 20)),
+            "/events" => Response::sse(news.subscribe()),
             _ => Response::text("hello\n"),
         });
         let pools = Pools::new(&config);
@@ -443,12 +502,21 @@ mod tests {
         Worker::new(parts, &config, handler, pools, None)
     }
 
+    fn listener() -> Listener {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Listener::tcp(any, V6::Only).expect("a port")
+    }
+
+    fn requests(worker: &Worker) -> usize {
+        worker.state.handle.stats.requests.load(Ordering::Relaxed) as usize
+    }
+
     /// Returns a connection to the worker, which is in its mailbox.
-    fn connect(worker: &Worker, listener: &Listener) -> std::net::TcpStream {
+    fn connect(worker: &Worker, listener: &Listener) -> TcpStream {
         let ListenerAddress::Tcp(address) = *listener.address() else {
             panic!("a TCP listener has an address");
         };
-        let client = std::net::TcpStream::connect(address).expect("a connection");
+        let client = TcpStream::connect(address).expect("a connection");
         let (socket, peer) = loop {
             match listener.accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -469,8 +537,7 @@ mod tests {
     fn message_of_an_ended_exchange_is_dropped() {
         let mut worker = worker();
         let mut buffers = IterationBuffers::new();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let listener = listener();
         let _client = connect(&worker, &listener);
         worker.run_iteration(&mut buffers).expect("an iteration");
         let (_, slot) = worker.slots.iter().next().expect("a connection");
@@ -505,24 +572,27 @@ mod tests {
         [&header, &stream.to_be_bytes()[..], &block].concat()
     }
 
+    /// Begins a connection of HTTP/2 with the request for a path on stream 1.
+    fn begin_http2(client: &mut TcpStream, path: &str) {
+        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let begin = [HTTP2_PREFACE, SETTINGS, &request(1, path)].concat();
+        client.write_all(&begin).expect("a worker");
+    }
+
     /// Otherwise it would wait for the large bodies of all connections.
     #[test]
     fn request_beside_large_body_does_not_wait_for_the_run_queue() {
-        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
         let mut worker = worker();
         let mut buffers = IterationBuffers::new();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let listener = listener();
         let mut client = connect(&worker, &listener);
-        let begin = [HTTP2_PREFACE, SETTINGS, &request(1, "/large")].concat();
-        client.write_all(&begin).expect("a worker");
-        let requests = |worker: &Worker| worker.state.handle.stats.requests.load(Ordering::Relaxed);
+        begin_http2(&mut client, "/large");
         while requests(&worker) < 1 {
             worker.run_iteration(&mut buffers).expect("an iteration");
         }
         // The first window of the stream; the rest of the body waits for the next.
         client.read_exact(&mut [0; 65_535]).expect("a response");
-        let others = (0..100_000).map(|key| Token(usize::MAX - 1 - key));
+        let others = (0..100_000).map(|key| Runnable::Connection(Token(usize::MAX - 1 - key)));
         worker.state.run_queue.extend(others);
         client.write_all(&request(3, "/")).expect("a worker");
         while requests(&worker) < 2 {
@@ -545,8 +615,7 @@ mod tests {
         const ROUNDS: usize = 10;
         let mut worker = worker();
         let mut buffers = IterationBuffers::new();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = Listener::tcp(any, V6::Only).expect("a port");
+        let listener = listener();
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(&worker, &listener)).collect();
         worker.run_iteration(&mut buffers).expect("an iteration");
         assert_eq!(worker.slots.len(), CLIENTS);
@@ -556,8 +625,7 @@ mod tests {
                 let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
                 client.write_all(request).expect("a worker");
             }
-            let answered = (round * CLIENTS) as u64;
-            while worker.state.handle.stats.requests.load(Ordering::Relaxed) < answered {
+            while requests(&worker) < round * CLIENTS {
                 worker.run_iteration(&mut buffers).expect("an iteration");
                 iterations += 1;
             }
@@ -569,5 +637,107 @@ mod tests {
         }
         // One per round; the kernel may deliver some requests late.
         assert!(iterations <= 2 * ROUNDS, "{iterations} iterations");
+    }
+
+    const STREAMS: usize = 100;
+
+    fn send_request(client: &mut TcpStream, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("a worker");
+    }
+
+    /// Returns true if the client receives `text`, and false if its connection ends before.
+    fn receives(client: &mut TcpStream, text: &str) -> bool {
+        let mut received = Vec::new();
+        let mut buffer = [0; 1024];
+        let text = text.as_bytes();
+        while !received.windows(text.len()).any(|bytes| bytes == text) {
+            match client.read(&mut buffer) {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+            }
+        }
+        true
+    }
+
+    /// Opens streams of events, and a connection beside them.
+    fn open_streams(
+        worker: &mut Worker,
+        buffers: &mut IterationBuffers,
+    ) -> (Vec<TcpStream>, TcpStream) {
+        let listener = listener();
+        let open = |path| {
+            let mut client = connect(worker, &listener);
+            send_request(&mut client, path);
+            client
+        };
+        let streams = (0..STREAMS).map(|_| open("/events")).collect();
+        let mut other = open("/");
+        while requests(worker) <= STREAMS {
+            worker.run_iteration(buffers).expect("an iteration");
+        }
+        other.read_exact(&mut [0; 16]).expect("a response");
+        (streams, other)
+    }
+
+    #[test]
+    fn event_for_many_clients_does_not_delay_a_request() {
+        let news = Broadcast::new(2);
+        let mut worker = worker_with(&news);
+        let mut buffers = IterationBuffers::new();
+        let (mut streams, mut other) = open_streams(&mut worker, &mut buffers);
+        news.send("one");
+        send_request(&mut other, "/");
+        let before = requests(&worker);
+        while requests(&worker) == before {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        assert!(worker.state.run_queue.len() > STREAMS / 2);
+        // A body has one entry, however often it is woken.
+        news.send("two");
+        worker.run_iteration(&mut buffers).expect("an iteration");
+        assert!(worker.state.run_queue.len() <= STREAMS);
+        while !worker.state.run_queue.is_empty() {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        for stream in &mut streams {
+            assert!(receives(stream, "data: two\n"));
+        }
+    }
+
+    #[test]
+    fn streams_that_end_at_shutdown_do_not_delay_a_request_and_lose_no_event() {
+        let news = Broadcast::new(1);
+        let mut worker = worker_with(&news);
+        let mut buffers = IterationBuffers::new();
+        let (mut streams, mut other) = open_streams(&mut worker, &mut buffers);
+        let mut multiplexed = connect(&worker, &listener());
+        begin_http2(&mut multiplexed, "/events");
+        while news.subscribers() == STREAMS {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        news.send(Event::new("last").with_id("1"));
+        let drain = WorkerMessage::Drain(Duration::from_secs(3600));
+        worker.state.handle.mailbox.send(drain);
+        worker.run_iteration(&mut buffers).expect("an iteration");
+        assert!(worker.is_draining());
+        // The second connection runs before its place in the queue, with the stream that has to end.
+        send_request(&mut other, "/");
+        let second = request(3, "/");
+        multiplexed.write_all(&second).expect("a worker");
+        let answered = requests(&worker) + 2;
+        while requests(&worker) < answered {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        assert!(news.subscribers() > STREAMS / 2);
+        while news.subscribers() > 0 {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+        }
+        // The end of its stream would come from the worker.
+        drop(worker);
+        streams.push(multiplexed);
+        for stream in &mut streams {
+            assert!(receives(stream, "data: last\n"));
+        }
     }
 }

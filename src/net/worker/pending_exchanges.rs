@@ -5,12 +5,10 @@
 //! What has begun is finished, and its result is dropped.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mio::Token;
 
-use super::body_waker::BodyWaker;
 use crate::client_key::ClientKey;
 use crate::proto::exchange::ExchangeId;
 use crate::sync::CancelFlag;
@@ -27,8 +25,6 @@ pub(super) struct PendingExchange {
     pub(super) client: Option<ClientKey>,
     /// Made when the work begins: most files are in the page cache and need none.
     cancelled: Option<CancelFlag>,
-    /// Made when a response body is polled.
-    pub(super) waker: Option<Arc<BodyWaker>>,
 }
 
 impl PendingExchange {
@@ -59,7 +55,6 @@ impl PendingExchanges {
                 id,
                 client: None,
                 cancelled: None,
-                waker: None,
             });
             exchanges.len() - 1
         });

@@ -3,18 +3,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{self, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use mio::Token;
 
-use super::body_waker::BodyWaker;
-use super::message::{BodyChunk, ExchangeEvent, Pulled, ReplyTo, WorkerHandle};
+use super::message::{BodyChunk, BodyWaker, ExchangeEvent, Pulled, ReplyTo, WorkerHandle};
 use super::pending_exchanges::PendingExchanges;
 use super::previous_handlers::ByExchange;
 use crate::access_log::LogSender;
 use crate::body::polled::PolledBody;
-use crate::body::stream::{BodyProducer, BodySource, WriteBody, next_non_empty_piece};
+use crate::body::stream::{BodyProducer, BodySource, SourceKind, WriteBody, next_non_empty_piece};
 use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
 use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContext, Settled};
@@ -69,11 +68,12 @@ impl WorkerServices<'_> {
     }
 
     /// Polls a body that no thread works for.
-    fn poll_body(&mut self, exchange: ExchangeId, mut body: Box<PolledBody>) -> Pulled {
-        let waker = self.body_waker(exchange);
-        waker.begin_poll();
-        let waker = Waker::from(waker);
-        match catch(|| body.poll(&mut task::Context::from_waker(&waker))) {
+    fn poll_body(&self, exchange: ExchangeId, mut body: Box<PolledBody>) -> Pulled {
+        let make_waker = || {
+            let mailbox = Arc::clone(&self.worker.mailbox);
+            Waker::from(Arc::new(BodyWaker::new(mailbox, self.token, exchange)))
+        };
+        match catch(|| body.poll_with(make_waker)) {
             Ok(Poll::Pending) => Pulled::Parked(body),
             Ok(Poll::Ready(piece)) => {
                 let with_source = |bytes| (bytes, BodySource::Polled(body));
@@ -81,15 +81,6 @@ impl WorkerServices<'_> {
             }
             Err(Panicked) => Pulled::Chunk(Err(io::Error::other("its source panicked"))),
         }
-    }
-
-    fn body_waker(&mut self, exchange: ExchangeId) -> Arc<BodyWaker> {
-        if let Some(waker) = &self.pending.get(self.token, exchange).waker {
-            return Arc::clone(waker);
-        }
-        let waker = Arc::new(BodyWaker::new(self.reply_to(exchange)));
-        self.pending.get(self.token, exchange).waker = Some(Arc::clone(&waker));
-        waker
     }
 
     /// Notes the client of an exchange that other threads will work for.
@@ -108,9 +99,7 @@ impl Services for WorkerServices<'_> {
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
             Ok(Outcome::Ready(response)) => {
-                if matches!(response.body(), Body::File(_) | Body::Stream(_))
-                    || response.is_upgrade()
-                {
+                if needs_others(&response) {
                     self.set_client(exchange, request);
                 }
                 Some(self.pools.reserve_for_body(response))
@@ -243,6 +232,15 @@ impl Services for WorkerServices<'_> {
         if let Some(access_log) = &mut self.access_log {
             access_log.record(record);
         }
+    }
+}
+
+/// True if other threads may work for the rest of the exchange.
+fn needs_others(response: &Response) -> bool {
+    match response.body() {
+        Body::File(_) => true,
+        Body::Stream(stream) => stream.source.kind() != SourceKind::Polled,
+        Body::Empty | Body::Bytes(_) => response.is_upgrade(),
     }
 }
 

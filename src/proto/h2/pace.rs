@@ -363,6 +363,20 @@ mod tests {
         }
     }
 
+    /// Its state is not known any more. The next write finds that the connection is lost.
+    #[test]
+    fn peer_that_leaves_while_it_is_held_is_held_no_longer() {
+        let (mut pace, now) = after(200);
+        pace.on_peer_state(window(200_000), now);
+        pace.on_peer_state(window(0), now);
+        assert_eq!(pace.bulk_permit(), BulkPermit::Denied);
+        let now = pace.recheck_at().expect("a time");
+        pace.on_time(now);
+        pace.on_peer_state(None, now);
+        assert_eq!(pace.bulk_permit(), BulkPermit::Granted);
+        assert_eq!(pace.recheck_at(), None);
+    }
+
     #[test]
     fn peer_of_unknown_state_is_not_paced() {
         let (mut pace, now) = after(200);

@@ -15,6 +15,11 @@ fn captures(pattern: &str, path: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 #[test]
+fn pattern_of_every_path_is_a_star() {
+    assert_eq!(PathPattern::new("/*"), Ok(PathPattern::every()));
+}
+
+#[test]
 fn stars_match_lazily_and_the_last_the_remainder() {
     let table: &[(&str, &str, Option<&[&str]>)] = &[
         ("/", "/", Some(&[])),

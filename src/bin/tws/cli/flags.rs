@@ -654,8 +654,8 @@ impl Flags {
     /// Parses `--users`. Not a value parser: the errors of clap repeat the value, which may contain a
     /// password.
     pub(super) fn store(&self) -> Result<Option<Store>, clap::Error> {
-        let store = self.users.as_deref().map(str::parse).transpose();
-        store.map_err(|reason: String| usage_of("--users", reason))
+        let store = self.users.as_deref().map(str::parse::<Store>).transpose();
+        store.map_err(|error| usage_of("--users", error.to_string()))
     }
 
     /// Splits the values of `--auth` into user and password, and checks them. Not a value parser, as with

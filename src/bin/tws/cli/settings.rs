@@ -482,8 +482,7 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     let users_of_flag = (!flags.users_with_passwords()?.is_empty()).then(|| USERS_OF_FLAG.into());
     if let Some(file) = flags.auth_file.clone().or(users_of_flag) {
         // The rules of the file come after it and decide about their paths.
-        let rule = AuthRule::for_all(file).map_err(usage)?;
-        site.auth.insert(0, rule);
+        site.auth.insert(0, AuthRule::for_all(file));
     }
     let mut sites = std::iter::once(&*site).chain(&site.hosts);
     if flags.auth_failures.is_some() && sites.all(|site| site.auth.is_empty()) {

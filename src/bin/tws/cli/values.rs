@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tws::site::{HostName, Size};
-use tws::{Endpoint, Limits};
+use tws::{Endpoint, Limits, SettingError};
 
 /// The largest number of a flag: all number types used here can hold it.
 pub(super) const MAX_FLAG_NUMBER: u64 = u32::MAX as u64;
@@ -55,7 +55,7 @@ pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
 /// Returns a parser for one of a few values, which shell completions and errors list.
 pub(super) fn one_of<T>(values: &'static [&'static str]) -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+    T: FromStr<Err = SettingError> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(values).try_map(|value| value.parse::<T>())
 }
@@ -77,9 +77,9 @@ impl HostPattern {
 }
 
 impl FromStr for HostPattern {
-    type Err = String;
+    type Err = SettingError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SettingError> {
         match text {
             "*" => Ok(Self::Any),
             name => name.to_ascii_lowercase().parse().map(Self::Name),
@@ -163,7 +163,7 @@ impl FromStr for ExitCondition {
 pub(super) struct BindAddresses(pub(super) Vec<Endpoint>);
 
 /// Parses an endpoint of `--bind`. Resolves host names.
-pub(super) fn parse_addresses(text: &str) -> Result<BindAddresses, String> {
+pub(super) fn parse_addresses(text: &str) -> Result<BindAddresses, SettingError> {
     match text.parse() {
         Ok(endpoint) => return Ok(BindAddresses(vec![endpoint])),
         Err(reason) if text.starts_with("unix:") => return Err(reason),
@@ -204,10 +204,10 @@ pub(super) fn parse_admin(text: &str) -> Result<Endpoint, String> {
 }
 
 /// Parses a bandwidth in bytes per second.
-pub(super) fn parse_bandwidth(text: &str) -> Result<NonZeroU64, String> {
+pub(super) fn parse_bandwidth(text: &str) -> Result<NonZeroU64, SettingError> {
     let size: Size = text.parse()?;
     let rate = NonZeroU64::new(size.bytes()).filter(|rate| rate.get() >= Limits::MIN_BANDWIDTH);
-    rate.ok_or_else(|| format!("must be at least 1 KiB per second (got {text:?})"))
+    rate.ok_or_else(|| format!("must be at least 1 KiB per second (got {text:?})").into())
 }
 
 #[cfg(test)]

@@ -277,9 +277,7 @@ impl Simulation {
             ExchangeEvent::Response(response) => connection.on_response(id, response, cx),
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, cx),
             ExchangeEvent::FileRead(resident) => connection.on_file_read(id, resident, cx),
-            ExchangeEvent::RequestBodyRoom
-            | ExchangeEvent::BodyReady
-            | ExchangeEvent::UpgradeWake => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::UpgradeWake => {}
             ExchangeEvent::Cancelled => connection.on_cancelled(id),
         }
         self.resume();

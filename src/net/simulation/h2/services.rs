@@ -306,9 +306,7 @@ impl MultiplexedServices {
             ExchangeEvent::Response(_) => exchange.pending = false,
             ExchangeEvent::Cancelled => (exchange.pending, exchange.fetching) = (false, false),
             ExchangeEvent::BodyChunk(_) | ExchangeEvent::FileRead(_) => exchange.fetching = false,
-            ExchangeEvent::RequestBodyRoom
-            | ExchangeEvent::BodyReady
-            | ExchangeEvent::UpgradeWake => {}
+            ExchangeEvent::RequestBodyRoom | ExchangeEvent::UpgradeWake => {}
         }
     }
 }

@@ -183,7 +183,7 @@ proptest! {
         };
         let mut lines = bytes[..len - 4].split(|byte| *byte == b'\n').skip(1);
         let fields = Fields::new(bytes, &head.spans);
-        for (name, value) in fields.iter() {
+        for (name, value) in &fields {
             let line = lines.next().expect("a line for each field");
             prop_assert!(name.bytes().all(is_token_char));
             let rest = line.strip_prefix(name.as_bytes());
