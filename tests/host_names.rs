@@ -139,10 +139,16 @@ fn redirect_to_https_does_not_name_an_unknown_host() {
 
 #[test]
 fn preflight_for_an_unknown_host_name_is_421() {
-    let (_folder, site) = site(&["--cors"]);
-    let preflight = "Origin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n";
-    for (host, expected) in [("localhost", 204), ("evil.example", 421)] {
-        let found = status(&mut site.client(), "OPTIONS", host, preflight);
-        assert_eq!(found, expected, "{host}");
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let settings = folder.path().join("tws.toml");
+    fs::write(&settings, "cors = '*'\n").expect("write file");
+    let key = format!("--config={}", settings.display());
+    for flag in ["--cors", &key] {
+        let (_folder, site) = site(&[flag]);
+        let preflight = "Origin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n";
+        for (host, expected) in [("localhost", 204), ("evil.example", 421)] {
+            let found = status(&mut site.client(), "OPTIONS", host, preflight);
+            assert_eq!(found, expected, "{flag} {host}");
+        }
     }
 }

@@ -139,8 +139,17 @@ fn request_counts_once_on_the_wire_whatever_its_framing() {
 /// A page can read the 429. Preflight requests count, too.
 #[test]
 fn rate_limited_cors_response_has_allow_origin() {
-    let (_folder, site) = site(&[&format!("--rate-limit={NEVER}:3"), "--cors=https://a.test"]);
-    let mut client = Client::connect(at(&site));
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let settings = folder.path().join("tws.toml");
+    std::fs::write(&settings, "cors = 'https://a.test'\n").expect("write file");
+    let key = format!("--config={}", settings.display());
+    for cors in ["--cors=https://a.test", &key] {
+        let (_folder, site) = site(&[&format!("--rate-limit={NEVER}:3"), cors]);
+        check_limited_cors(&mut Client::connect(at(&site)));
+    }
+}
+
+fn check_limited_cors(client: &mut Client) {
     let preflight_fields = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
     let asked = [
         ("OPTIONS", 204),

@@ -1,17 +1,15 @@
 //! Fields of responses that depend on the request, or that only errors get: the origin that CORS permits,
-//! and the header rules for errors. Errors of the layers around the files get them, too, and preflight
-//! requests are answered before those layers, as browsers send them without a password.
+//! and the header rules for errors. Errors of the layers around the files get them, too.
 
 use std::sync::Arc;
 
-use ::http::HeaderValue;
 use ::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
+use ::http::{HeaderValue, StatusCode};
 
-use super::serve::{MAX_IGNORED_BYTES, SiteFiles};
+use super::serve::SiteFiles;
 use super::virtual_hosts::VirtualHosts;
-use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
-use crate::http::cors::{self, CorsFields};
+use crate::http::cors::CorsFields;
 use crate::http::{Rejection, Request, Response};
 
 /// The fields that a response of a site gets when it is made, besides those of its representation.
@@ -48,8 +46,7 @@ impl RequestFields {
     }
 }
 
-/// Adds the fields of a site for errors to all error responses of a handler, and answers preflight
-/// requests, if the site permits pages of other origins.
+/// Adds the fields of a site for errors to all error responses of a handler.
 pub(super) struct ErrorFields {
     inner: BoxHandler,
     hosts: Arc<VirtualHosts>,
@@ -64,7 +61,7 @@ struct FieldsOfError {
 
 impl FieldsOfError {
     fn add(self, mut response: Response) -> Response {
-        if !response.status().is_client_error() && !response.status().is_server_error() {
+        if !is_error(response.status()) {
             return response;
         }
         if let Some(cors) = &self.cors {
@@ -91,29 +88,17 @@ impl ErrorFields {
             path: request.path_bytes().to_vec(),
         }
     }
+}
 
-    /// Returns the site that answers a preflight request, if the request is one and the site permits
-    /// pages of other origins.
-    fn preflight(&self, request: &Request<'_>) -> Option<&Arc<SiteFiles>> {
-        let site = cors::is_preflight(request).then(|| self.hosts.quietly_site_of(request));
-        site.filter(|site| site.tree.rules.cors.is_some())
-    }
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 impl Handler for ErrorFields {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        if let Some(site) = self.preflight(request) {
-            explain!("cors", "a preflight request is answered on every path");
-            let response = site.options(request);
-            let fields = RequestFields::of(site, request);
-            return match fields {
-                Some(fields) => fields.add(response).into(),
-                None => response.into(),
-            };
-        }
         match self.inner.handle(request) {
-            // It needs no allocation.
-            Outcome::Ready(response) if response.status().is_success() => response.into(),
+            // Only errors get fields, so other responses need no copy of the path.
+            Outcome::Ready(response) if !is_error(response.status()) => response.into(),
             outcome => {
                 let fields = self.fields_for(request);
                 outcome.map(move |response| fields.add(response))
@@ -122,11 +107,6 @@ impl Handler for ErrorFields {
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        if self.preflight(request).is_some() {
-            return BodyPolicy::Buffer {
-                max: MAX_IGNORED_BYTES,
-            };
-        }
         match self.inner.admit(request) {
             BodyPolicy::Reject(response) => {
                 BodyPolicy::Reject(self.fields_for(request).add(response))

@@ -30,6 +30,7 @@ mod listing;
 mod lookup;
 mod manage;
 mod media_type;
+mod preflights;
 mod representation;
 mod resolve;
 mod response_body;
@@ -56,6 +57,7 @@ use archive_format::ArchiveFormat;
 pub use cache::CacheStats;
 use error_fields::{ErrorFields, RequestFields};
 use lookup::Postponed;
+use preflights::Preflights;
 use resolve::{Resolved, Resolver};
 use root::Blocking;
 pub use root::ReplaceableRoot;
@@ -100,8 +102,8 @@ impl StaticFiles {
         Self::open(path.as_ref(), site, None)
     }
 
-    /// As [`with_site`](Self::with_site), in a process that a sandbox may deny a folder that takes the
-    /// place of a root later: `opener` opens it then.
+    /// As [`with_site`](Self::with_site). `opener` opens a root that was replaced, if the sandbox of this
+    /// process denies access to the new folder.
     ///
     /// # Errors
     ///
@@ -232,8 +234,7 @@ impl StaticFiles {
 
     /// Wraps a handler of which this one is a part, so that what the requested host says about errors
     /// applies to all error responses, such as those of middlewares: the header rules for errors, and the
-    /// origins whose pages may read responses. If there are such origins, preflight requests of browsers
-    /// are answered, and do not reach the handler: they carry no password (Fetch §4.8).
+    /// origins whose pages may read responses.
     pub fn add_error_fields(&self, inner: impl Handler + 'static) -> BoxHandler {
         let hosts = Arc::clone(&self.hosts);
         let has_fields = |site: &SiteFiles| {
@@ -242,6 +243,18 @@ impl StaticFiles {
         };
         if hosts.sites().any(has_fields) {
             BoxHandler::new(ErrorFields::new(inner, hosts))
+        } else {
+            BoxHandler::new(inner)
+        }
+    }
+
+    /// Wraps a handler of which this one is a part, so that preflight requests (Fetch §4.8) are answered
+    /// and do not reach it, if pages of other origins may read the responses of the requested host. Browsers
+    /// send these requests without a password.
+    pub fn answer_preflights(&self, inner: impl Handler + 'static) -> BoxHandler {
+        let hosts = Arc::clone(&self.hosts);
+        if hosts.sites().any(|site| site.tree.rules.cors.is_some()) {
+            BoxHandler::new(Preflights::new(inner, hosts))
         } else {
             BoxHandler::new(inner)
         }
@@ -375,7 +388,7 @@ mod tests {
         };
         let files = StaticFiles::with_site(folder.path(), &site).expect("a site");
         let Outcome::Deferred(deferral) = files.handle(&Request::get("/?download=tar")) else {
-            panic!("the outcome knows of no cancellation");
+            panic!("an archive is a deferred outcome");
         };
         let flag = CancelFlag::default();
         let context = ResponderContext::new("a test", Cancellation::new(flag.clone()));

@@ -77,7 +77,7 @@ impl App {
         if let Some(auth) = self.auth {
             app = auth(app);
         }
-        app = files.restrict_networks(app);
+        app = files.answer_preflights(files.restrict_networks(app));
         match base.prefix() {
             "" => files.add_error_fields(wrap(app, settings)),
             _ => wrap(below(base, files.add_error_fields(app)), settings),
