@@ -56,15 +56,16 @@ pub(super) struct Tree {
     past_stats: Mutex<CacheStats>,
     /// When the root was last checked for a deploy.
     checked: Mutex<Instant>,
-    /// The last directory at `path` that could not be opened.
-    unreadable: Mutex<Option<InodeId>>,
+    /// The last directory at `path` that could not be opened, and when that was known.
+    unreadable: Mutex<Option<(InodeId, Instant)>>,
     /// Whether the directory at `path` cannot be opened and the one that is open was removed.
     lost: AtomicBool,
     /// Opens the directory at `location` and the files in it where this process may not.
     opener: Option<Arc<dyn RootOpener>>,
     /// Held by the thread that replaces the snapshot, if it may block.
     replacing: Mutex<()>,
-    /// Whether the snapshot is to be replaced, which only a thread that may block can do.
+    /// Whether the snapshot must be replaced although the inode may be the same: a file has become the
+    /// server's own, or opening the new root would have blocked an event loop.
     is_replacement_due: AtomicBool,
     /// When the log said that there is nothing at `path`.
     logged_missing: Mutex<Option<Instant>>,
@@ -161,13 +162,13 @@ impl Tree {
         };
         let location = std::path::absolute(&folder).map_err(failed)?;
         let server_files = Arc::default();
-        let opening = Opening {
+        let parameters = RootParameters {
             location: &location,
             symlinks,
             server_files: &server_files,
             opener,
         };
-        let snapshot = opening.snapshot(Blocking::Allowed).map_err(failed)?;
+        let snapshot = parameters.snapshot(Blocking::Allowed).map_err(failed)?;
         let max_tags = NonZeroUsize::new(MAX_CONTENT_TAGS).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             rules,
@@ -226,7 +227,7 @@ impl Tree {
         }
         match InodeId::of_directory(&self.location) {
             Ok(inode) if inode != current.root.inode || self.is_replacement_due() => {
-                self.replace(inode, blocking)
+                self.reopen(inode, blocking)
             }
             Ok(_) => {
                 self.lost.store(false, Ordering::Relaxed);
@@ -253,20 +254,27 @@ impl Tree {
     /// Replaces the snapshot by one of the directory `inode`, which is at the root's path, if it can be
     /// opened. Returns the snapshot that is current then; `None` if opening may block and the calling
     /// thread may not.
-    fn replace(&self, inode: InodeId, blocking: Blocking) -> Option<Arc<RootSnapshot>> {
-        let _one_at_a_time = (blocking != Blocking::Forbidden).then(|| self.replacing.lock());
+    fn reopen(&self, inode: InodeId, blocking: Blocking) -> Option<Arc<RootSnapshot>> {
+        let asked = Instant::now();
+        let _guard = (blocking != Blocking::Forbidden).then(|| self.replacing.lock());
         let current = self.current();
-        if current.root.inode == inode && !self.is_replacement_due() {
+        // An opener that does not reply must not block one waiting thread after the other.
+        let failed = *self.unreadable.lock();
+        if failed.is_some_and(|(failed, at)| failed == inode && at >= asked) {
             return Some(current);
         }
-        let opening = Opening {
+        let is_due = self.is_replacement_due.swap(false, Ordering::Relaxed);
+        if current.root.inode == inode && !is_due {
+            return Some(current);
+        }
+        let parameters = RootParameters {
             location: &self.location,
             symlinks: self.symlinks,
             server_files: &self.server_files,
             opener: self.opener.as_ref(),
         };
-        match opening.snapshot(blocking) {
-            Ok(snapshot) => self.exchange(snapshot),
+        match parameters.snapshot(blocking) {
+            Ok(snapshot) => self.set_current(snapshot),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_replacement_due.store(true, Ordering::Relaxed);
                 return None;
@@ -277,7 +285,6 @@ impl Tree {
                 self.warn_once(inode, &error);
             }
         }
-        self.is_replacement_due.store(false, Ordering::Relaxed);
         Some(self.current())
     }
 
@@ -298,7 +305,7 @@ impl Tree {
         }
     }
 
-    fn exchange(&self, snapshot: RootSnapshot) {
+    fn set_current(&self, snapshot: RootSnapshot) {
         self.lost.store(false, Ordering::Relaxed);
         let mut past = self.past_stats.lock();
         let mut current = self.current.write();
@@ -341,7 +348,8 @@ impl Tree {
     /// at every check.
     fn warn_once(&self, inode: InodeId, error: &io::Error) {
         let mut unreadable = self.unreadable.lock();
-        if unreadable.replace(inode) != Some(inode) {
+        let former = unreadable.replace((inode, Instant::now()));
+        if former.is_none_or(|(former, _)| former != inode) {
             let path = self.path.display();
             let served = if self.is_lost() {
                 "requests get 503"
@@ -428,14 +436,14 @@ impl Tree {
 }
 
 /// What is needed to open the root.
-struct Opening<'a> {
+struct RootParameters<'a> {
     location: &'a Path,
     symlinks: Symlinks,
     server_files: &'a Arc<ServerFiles>,
     opener: Option<&'a Arc<dyn RootOpener>>,
 }
 
-impl Opening<'_> {
+impl RootParameters<'_> {
     /// Opens the root, where this process may not with the opener. That is an error of the kind
     /// [`io::ErrorKind::WouldBlock`] on a thread that may not block.
     fn snapshot(&self, blocking: Blocking) -> io::Result<RootSnapshot> {

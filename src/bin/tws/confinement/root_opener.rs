@@ -1,4 +1,4 @@
-//! A process beside the server that opens roots which were replaced.
+//! The root opener: a process beside the server that opens roots which were replaced.
 //!
 //! The sandbox allows to read beneath the folders that were the roots at the start. Where the folder above
 //! a root belongs to one project, the sandbox allows that folder, too, so that a build may remove the root
@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use tws::Error;
@@ -71,7 +72,7 @@ impl RootOpenerProcess {
             Err(error) if error.kind() == ErrorKind::Unsupported => None,
             Err(error) => {
                 log::warn!(
-                    "sandbox: cannot start the process that opens replaced roots: {error}; restart the \
+                    "sandbox: cannot start the root opener: {error}; restart the \
                      server when a root was replaced"
                 );
                 None
@@ -121,16 +122,14 @@ impl RootOpenerProcess {
         let wait = move || {
             if let Ok(status) = self.child.wait() {
                 log::warn!(
-                    "sandbox: the process that opens replaced roots has ended ({status}); restart the \
+                    "sandbox: the root opener has ended ({status}); restart the \
                      server when a root was replaced"
                 );
             }
         };
         let thread = thread::Builder::new().name("root-opener".to_owned());
         let waiting = thread.spawn(wait).map(|_| ());
-        waiting.map_err(Error::system(
-            "wait for the process that opens replaced roots",
-        ))
+        waiting.map_err(Error::system("wait for the root opener"))
     }
 }
 
@@ -139,7 +138,7 @@ impl RootOpenerProcess {
 fn await_ready(socket: &OwnedFd) -> io::Result<()> {
     set_socket_timeout(socket, Timeout::Recv, Some(START_TIMEOUT))?;
     let mut buffer = [0; message::MAX_ERROR_LEN];
-    let (received, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
+    let (received, _) = retry_on_intr(|| recv(socket, &mut buffer[..], RecvFlags::empty()))?;
     set_socket_timeout(socket, Timeout::Recv, None)?;
     match &buffer[..received] {
         [message::READY] => Ok(()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -29,8 +29,8 @@ pub(crate) struct RootOpenerClient {
 }
 
 impl RootOpenerClient {
-    /// `socket` is the one that [`duplicate`](Self::duplicate) has returned to another process, or that
-    /// the process of this module was started with.
+    /// `socket` is the server's end of the pair that the root opener was started with, or what
+    /// [`duplicate`](Self::duplicate) has returned in the previous process.
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -68,8 +68,9 @@ impl RootOpenerClient {
         let descriptors = [theirs.as_fd()];
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
         let packet = [IoSlice::new(packet)];
-        sendmsg(&self.socket, &packet, &mut control, SendFlags::NOSIGNAL)?;
-        // Without it, the end of the process is the end of the reply's socket.
+        // With a time limit, a signal interrupts both calls.
+        retry_on_intr(|| sendmsg(&self.socket, &packet, &mut control, SendFlags::NOSIGNAL))?;
+        // So that `receive` returns the end of the socket if the root opener exits without a reply.
         drop(theirs);
         receive(&ours)
     }
@@ -81,13 +82,14 @@ fn receive(socket: &OwnedFd) -> Result<Result<OwnedFd, Errno>, Errno> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut packet = [0; message::REPLY_LEN];
     let mut buffers = [IoSliceMut::new(&mut packet)];
-    let received = recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = retry_on_intr(|| recvmsg(socket, &mut buffers, &mut control, flags))?;
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
     match message::decode_reply(&packet[..received.bytes.min(message::REPLY_LEN)]) {
-        // It is missing if this process has no room for more descriptors.
+        // The descriptor is missing if this process has reached its limit of open files.
         Some(Ok(())) => Ok(descriptor.ok_or(Errno::MFILE)),
         Some(Err(errno)) => Ok(Err(errno)),
         None => Err(Errno::PROTO),
@@ -103,8 +105,7 @@ impl RootOpener for RootOpenerClient {
             Err(errno) => {
                 if !self.is_failure_logged.swap(true, Ordering::Relaxed) {
                     log::error!(
-                        "sandbox: the process that opens replaced roots does not reply: {errno}; restart \
-                         the server"
+                        "sandbox: the root opener does not reply: {errno}; restart the server"
                     );
                 }
                 Err(Errno::IO.into())
