@@ -3,9 +3,9 @@
 //! A rule is about a file, whatever the path that leads to it: the paths of the index and of the page
 //! behind a clean URL, that of a sidecar, and those before and after a route or a rewrite. The path of
 //! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
-//! an application, which is served only where nothing else is found, is checked when it is. So is what is
-//! at the path with, or without, a slash at its end when the response shows whether there is something: a
-//! redirect there, or a 404.
+//! an application, which is served only where nothing else is found, is checked when it is. So is the slash
+//! variant of a path, which is the same path with its trailing slash removed, or added, when the response
+//! reveals whether there is something: a redirect there, or a 404.
 //!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
@@ -48,9 +48,9 @@ impl Rules {
         all.flat_map(|path| self.plain_files_at(path)).collect()
     }
 
-    /// Returns the files that may be served at the path with, or without, a slash at its end, if a request
-    /// for this path may be redirected there.
-    fn files_at_other_slash(&self, path: &[u8]) -> Vec<Aliases> {
+    /// Returns the files that may be served at the slash variant of a path, if a request for this path may
+    /// be redirected there.
+    fn files_at_slash_variant(&self, path: &[u8]) -> Vec<Aliases> {
         match path.strip_suffix(b"/") {
             Some([]) => Vec::new(),
             Some(_) if self.clean_urls == CleanUrls::Off => Vec::new(),
@@ -144,18 +144,19 @@ impl VirtualHosts {
             required.files = files.filter_map(file).collect();
             let page = application(rules, request);
             required.files_of_application = page.and_then(file).into_iter().collect();
-            let others = rules.files_at_other_slash(request.path_bytes()).into_iter();
+            let others = rules
+                .files_at_slash_variant(request.path_bytes())
+                .into_iter();
             let file = |paths| rules.access.quiet_password_file(&paths, method);
-            required.files_of_other_slash = others.filter_map(file).map(Path::to_owned).collect();
+            required.files_of_slash_variant = others.filter_map(file).map(Path::to_owned).collect();
         }
         required
     }
 
-    /// Returns whether a client may know if there is something at the path with, or without, a slash at its
-    /// end.
-    fn is_other_slash_permitted(&self, request: &Request<'_>) -> bool {
+    /// Returns whether a client may know if there is something at the slash variant of the path.
+    fn is_slash_variant_permitted(&self, request: &Request<'_>) -> bool {
         let rules = &self.quietly_site_of(request).tree.rules;
-        let others = rules.files_at_other_slash(request.path_bytes());
+        let others = rules.files_at_slash_variant(request.path_bytes());
         let client = request.client_addr();
         others
             .iter()
@@ -229,14 +230,14 @@ impl Handler for NetworkAccess {
         }
         let outcome = self.inner.handle(request);
         let is_application_permitted = self.hosts.is_application_permitted(request);
-        let is_other_slash_permitted = self.hosts.is_other_slash_permitted(request);
-        if is_application_permitted && is_other_slash_permitted {
+        let is_slash_variant_permitted = self.hosts.is_slash_variant_permitted(request);
+        if is_application_permitted && is_slash_variant_permitted {
             return outcome;
         }
         let denied = denied(request);
         outcome.map(move |response| {
             let is_permitted = (is_application_permitted || !response.is_application())
-                && (is_other_slash_permitted || !response.shows_other_slash());
+                && (is_slash_variant_permitted || !response.reveals_slash_variant());
             if is_permitted { response } else { denied }
         })
     }

@@ -400,7 +400,7 @@ fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
         "a folder's path ends with a slash, so the client is redirected there"
     );
     let path = [request.full_path_bytes(), b"/"].concat();
-    redirect_to(&path, rules, request).of_other_slash()
+    redirect_to(&path, rules, request).of_slash_variant()
 }
 
 /// Returns a 301 to the same path without its slash.
@@ -411,7 +411,7 @@ fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
     );
     let path = request.full_path_bytes();
     let path = path.strip_suffix(b"/").unwrap_or(path);
-    redirect_to(path, rules, request).of_other_slash()
+    redirect_to(path, rules, request).of_slash_variant()
 }
 
 /// Returns a 301 to a decoded path, with the request's query. The path is encoded and begins with

@@ -62,31 +62,19 @@ impl Outcome {
     /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
     /// middleware changes the responses of the handler inside it with this.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
-        match self {
-            Self::Ready(response) => Self::Ready(change(response)),
-            Self::Blocking(job) => Self::blocking(move || change(job())),
-            Self::BlockingOnDisk(job) => Self::BlockingOnDisk(job.map(change)),
-            Self::Deferred(deferral) => Self::deferred(move |responder| {
-                let context = responder.context.clone();
-                let changed = move |outcome: Self| responder.send(outcome.map(change));
-                deferral.call(Responder::new(context, changed));
-            }),
-        }
+        self.and_then(move |response| change(response).into())
     }
 
-    /// Replaces the response by what `change` makes of it, as [`map`](Self::map) does.
-    #[cfg(any(feature = "auth", test))]
+    /// Replaces the response by what `change` makes of it, as [`map`](Self::map) does. A job waits on its
+    /// thread for an outcome that is not ready.
     pub(crate) fn and_then(self, change: impl FnOnce(Response) -> Self + Send + 'static) -> Self {
         match self {
             Self::Ready(response) => change(response),
             Self::Blocking(job) => Self::blocking(move || change(job()).wait()),
-            Self::BlockingOnDisk(DiskJob {
-                device,
-                length,
-                run,
-            }) => {
-                let job = DiskJob::new(device, length, move || run().and_then(change));
-                Self::BlockingOnDisk(job)
+            Self::BlockingOnDisk(job) => {
+                let run = job.run;
+                let work = move || run().and_then(change);
+                Self::BlockingOnDisk(DiskJob::new(job.device, job.length, work))
             }
             Self::Deferred(deferral) => Self::deferred(move |responder| {
                 let context = responder.context.clone();
@@ -238,12 +226,6 @@ impl DiskJob {
     /// Does the work, which may block.
     pub(crate) fn run(self) -> Outcome {
         (self.run)()
-    }
-
-    /// Changes the response of the job with `change` when it is available.
-    fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
-        let run = self.run;
-        Self::new(self.device, self.length, move || run().map(change))
     }
 }
 

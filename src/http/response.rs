@@ -44,8 +44,9 @@ enum Subject {
     Path,
     /// The page of a single-page application, in place of what the path lacks.
     Application,
-    /// What is at the path with, or without, a slash at its end: the response redirects there.
-    OtherSlash,
+    /// What is at the slash variant of the path, with its trailing slash removed, or added: the response
+    /// redirects there.
+    SlashVariant,
 }
 
 /// What [`Response::headers`] returns if there are none.
@@ -518,10 +519,9 @@ impl Response {
         self
     }
 
-    /// Marks the response as a redirect to the path with, or without, a slash at its end, because
-    /// something is there.
-    pub(crate) fn of_other_slash(mut self) -> Self {
-        self.subject = Subject::OtherSlash;
+    /// Marks the response as a redirect to the slash variant of the path, because something is there.
+    pub(crate) fn of_slash_variant(mut self) -> Self {
+        self.subject = Subject::SlashVariant;
         self
     }
 
@@ -542,10 +542,9 @@ impl Response {
         self.subject == Subject::Application
     }
 
-    /// Returns whether the response shows if there is something at the path with, or without, a slash at
-    /// its end.
-    pub(crate) fn shows_other_slash(&self) -> bool {
-        self.subject == Subject::OtherSlash || self.status == StatusCode::NOT_FOUND
+    /// Returns whether the response reveals if there is something at the slash variant of the path.
+    pub(crate) fn reveals_slash_variant(&self) -> bool {
+        self.subject == Subject::SlashVariant || self.status == StatusCode::NOT_FOUND
     }
 
     /// Makes the connection close after this response.

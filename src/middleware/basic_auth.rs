@@ -112,9 +112,9 @@ enum Claim {
     Limited(RateExceeded),
 }
 
-/// What a response needs that shows whether there is something at the path with, or without, a slash at its
-/// end.
-struct OtherSlash {
+/// What a response needs that reveals whether there is something at the slash variant of the path: the same
+/// path with its trailing slash removed, or added.
+struct SlashVariant {
     /// Those of the request that are not verified yet; `None` if it has no well-formed credentials.
     logins: Option<Vec<Login>>,
 }
@@ -168,7 +168,7 @@ impl BasicAuth {
     }
 
     /// Returns the credentials of a request, and what some responses need in addition.
-    fn claims(&self, request: &Request<'_>) -> (Claim, Option<OtherSlash>) {
+    fn claims(&self, request: &Request<'_>) -> (Claim, Option<SlashVariant>) {
         let none = BTreeSet::new;
         let (files, files_of_application, mut others) = match &self.rules {
             None => (BTreeSet::from([0]), none(), none()),
@@ -176,17 +176,17 @@ impl BasicAuth {
                 let required = (rules.required)(request);
                 let files: BTreeSet<usize> = rules.positions(required.files).collect();
                 let page = rules.positions(required.files_of_application);
-                let others = rules.positions(required.files_of_other_slash);
+                let others = rules.positions(required.files_of_slash_variant);
                 (files, page.collect(), others.collect())
             }
         };
         let login = login(request);
         others.retain(|file| !files.contains(file));
-        let other_slash = (!others.is_empty()).then(|| OtherSlash {
+        let slash_variant = (!others.is_empty()).then(|| SlashVariant {
             logins: login.clone().map(|login| self.unverified(&login, &others)),
         });
         let claim = self.claim_of(request, login, &files, &files_of_application);
-        (claim, other_slash)
+        (claim, slash_variant)
     }
 
     /// Returns a login for each of the files of passwords in which it is not known to be.
@@ -310,9 +310,9 @@ fn when_verified(
     })
 }
 
-impl OtherSlash {
-    /// Responds with the outcome if it shows nothing of the path with, or without, a slash at its end, or if
-    /// the request has the credentials for that.
+impl SlashVariant {
+    /// Responds with the outcome if it reveals nothing of the slash variant, or if the request has the
+    /// credentials for that. A job waits for the verification on its own thread.
     fn guard(
         self,
         passwords: &Arc<PasswordPool>,
@@ -322,7 +322,7 @@ impl OtherSlash {
         let passwords = Arc::clone(passwords);
         let request = request.clone().into_owned();
         outcome.and_then(move |response| {
-            if !response.shows_other_slash() {
+            if !response.reveals_slash_variant() {
                 return response.into();
             }
             match self.logins {
@@ -335,7 +335,8 @@ impl OtherSlash {
                     }
                 },
                 None => {
-                    let why = "the path with, or without, a slash at its end requires a password";
+                    let why =
+                        "the path with its trailing slash removed, or added, requires a password";
                     explain!("password", "{why}: 401");
                     challenge(&request).into()
                 }
@@ -346,7 +347,7 @@ impl OtherSlash {
 
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let (claim, other_slash) = self.claims(request);
+        let (claim, slash_variant) = self.claims(request);
         let outcome = match claim {
             Claim::Public(page) => self.handle_public(request, page),
             Claim::Missing => return challenge(request).into(),
@@ -360,15 +361,15 @@ impl Handler for BasicAuth {
                 let request = request.clone().into_owned();
                 return when_verified(Arc::clone(&passwords), request, logins, move |request| {
                     let outcome = call_inner(&*inner, request, user);
-                    match other_slash {
-                        Some(other_slash) => other_slash.guard(&passwords, request, outcome),
+                    match slash_variant {
+                        Some(slash_variant) => slash_variant.guard(&passwords, request, outcome),
                         None => outcome,
                     }
                 });
             }
         };
-        match other_slash {
-            Some(other_slash) => other_slash.guard(&self.passwords, request, outcome),
+        match slash_variant {
+            Some(slash_variant) => slash_variant.guard(&self.passwords, request, outcome),
             None => outcome,
         }
     }

@@ -56,9 +56,9 @@ pub struct RequiredPasswords {
     pub files: BTreeSet<PathBuf>,
     /// Those that are required as well if the response is the page of a single-page application.
     pub files_of_application: BTreeSet<PathBuf>,
-    /// Those that are required as well if the response shows whether there is something at the path with, or
-    /// without, a slash at its end: a redirect there, or a 404.
-    pub files_of_other_slash: BTreeSet<PathBuf>,
+    /// Those that are required as well if the response reveals whether there is something at the same path
+    /// with its trailing slash removed, or added: a redirect there, or a 404.
+    pub files_of_slash_variant: BTreeSet<PathBuf>,
 }
 
 impl AuthRule {
