@@ -151,7 +151,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// The error of a text or number that is invalid as a setting. It says what it must be.
+/// The error of an invalid value of a setting. The message says what the value must be.
 ///
 /// It converts into an [`Error::Setting`]:
 ///

@@ -150,7 +150,9 @@
 //!
 //! [`Response::sse`] sends events to a browser's `EventSource` as they come. A [`Broadcast`] sends each event to
 //! all its clients, continues after the Last-Event-ID of one that reconnects, and disconnects those that are
-//! too slow. A client costs no thread and less than 1 KiB, so one event loop serves tens of thousands.
+//! too slow. A client costs no thread and less than 1 KiB, so one event loop serves tens of thousands. On two
+//! cores, which the clients share, an event has reached the last of 10,000 after 68 ms, and after 74 ms in the slowest of 20
+//! rounds; bare calls of `send` take 56 and 62 ms (`cargo bench --bench push`).
 //!
 //! ```
 //! # #![allow(unreachable_code)]

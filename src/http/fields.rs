@@ -13,7 +13,7 @@ pub(crate) struct FieldSpan {
 }
 
 impl FieldSpan {
-    /// As the length of the range, which is checked for an end before the start.
+    /// The length of the name. Cheaper than [`Range::len`], which checks for an end before the start.
     fn name_len(&self) -> usize {
         self.name.end.wrapping_sub(self.name.start) as usize
     }

@@ -104,16 +104,16 @@ impl ConfigFile {
     /// As [`read`](Self::read), and [`Error::Setting`] if the site follows symbolic links out of the
     /// root, has a host whose root is outside of it, or stores users at a path of its choice.
     pub fn of_root(root: &Path) -> Result<Option<Self>, Error> {
-        Self::of_root_with(root, None)
+        Self::of_root_with_opener(root, None)
     }
 
-    /// As [`of_root`](Self::of_root), in a process that a sandbox may deny a folder that takes the place
-    /// of the root later: `opener` opens the file then.
+    /// As [`of_root`](Self::of_root). `opener` opens the file in a root that was replaced, if the sandbox of
+    /// this process denies access to the new folder.
     ///
     /// # Errors
     ///
     /// As [`of_root`](Self::of_root).
-    pub fn of_root_with(
+    pub fn of_root_with_opener(
         root: &Path,
         opener: Option<&dyn RootOpener>,
     ) -> Result<Option<Self>, Error> {

@@ -21,7 +21,7 @@ pub trait RootOpener: fmt::Debug + Send + Sync {
     fn open(&self, request: &OpenRequest<'_>) -> io::Result<OwnedFd>;
 }
 
-/// A path beneath a root.
+/// A request to open a path beneath a root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenRequest<'a> {
     /// The absolute path of the root, without symbolic links.

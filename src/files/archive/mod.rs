@@ -93,8 +93,8 @@ impl SiteFiles {
         }
     }
 
-    /// Begins an archive of the folder at a request's path. Examines all its files, so it is to be called
-    /// on a thread for long jobs, unless the exchange is cancelled meanwhile.
+    /// Begins an archive of the folder at a request's path. Examines all its files, so it must run on a
+    /// thread for long jobs. Stops when the exchange is cancelled.
     pub(super) fn archive(
         self: &Arc<Self>,
         request: &Request<'_>,

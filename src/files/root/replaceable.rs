@@ -1,4 +1,4 @@
-//! A root for a [`RootOpener`](crate::site::RootOpener): the end that may open it.
+//! Opens a root, and the files beneath it, for a [`RootOpener`](crate::site::RootOpener) in another process.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,15 +18,14 @@ use crate::sync::Mutex;
 /// `keep-previous` use.
 const MAX_KEPT: usize = 8;
 
-/// A root that is opened by its name in its parent folder each time when it was replaced. Nothing outside
-/// of the root can be opened, and a symbolic link in the place of the root is not followed.
+/// A root that is looked up by its name in its parent folder, so that a folder that has taken its place is
+/// found, too. Nothing outside of the root can be opened, and a symbolic link in its place is not followed.
 #[derive(Debug)]
 pub struct ReplaceableRoot {
     path: PathBuf,
     parent: OwnedFd,
     name: OsString,
-    /// The folders that were opened, the last one first. While they are open, their inode numbers identify
-    /// them.
+    /// The folders that were opened, newest first. While they are open, their inode numbers are not reused.
     opened: Mutex<VecDeque<Arc<Root>>>,
 }
 

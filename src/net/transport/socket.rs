@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn state_of_a_client_is_known_until_it_leaves() {
+    fn state_of_a_peer_is_known_until_its_reset() {
         let (client, mut socket) = connection();
         assert!(socket.peer_state().is_some());
         // It may still read.

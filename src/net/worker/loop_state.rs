@@ -33,7 +33,7 @@ pub(super) const QUANTUM_BYTES: usize = 2 * MAX_CALL_BYTES;
 pub(super) struct LoopState {
     pub(super) handle: WorkerHandle,
     pub(super) timeouts: Timeouts,
-    /// What can continue at once.
+    /// Connections and response bodies that can continue at once.
     pub(super) run_queue: VecDeque<Runnable>,
     pub(super) timers: TimerWheel,
     pub(super) cx: Context,
@@ -80,7 +80,7 @@ pub(super) enum Runnable {
     /// A response body that may have its next chunk. An event for thousands of clients must not delay the
     /// requests of others. There is one entry for each body at most.
     Body(Arc<BodyWaker>),
-    /// A connection that may have to end, as the server drains since the entry was made.
+    /// A connection that was open when draining began, and may have to be closed.
     Draining(Token),
 }
 

@@ -120,7 +120,7 @@ pub(crate) struct BodyWaker {
     mailbox: Arc<Mailbox<WorkerMessage>>,
     pub(crate) connection: Token,
     pub(crate) exchange: ExchangeId,
-    /// Whether a message was sent for which the body was not polled.
+    /// Whether a message about the body is in the mailbox or the run queue.
     is_woken: AtomicBool,
 }
 
@@ -138,8 +138,8 @@ impl BodyWaker {
         }
     }
 
-    /// The body is about to be polled because of the message: a call from now on may be about what the
-    /// poll has not found.
+    /// To be called before the body is polled because of the message: a wake-up during the poll sends
+    /// another message.
     pub(crate) fn begin_poll(&self) {
         self.is_woken.store(false, Ordering::SeqCst);
     }

@@ -1,9 +1,9 @@
 //! A worker: one event loop, with a thread, a `Poll` and a slab of connections.
 //!
-//! An iteration waits for events; runs the connections that have one; reads the mailbox; gives the
-//! connections that move large bodies a quantum each; checks deadlines; flushes the access log.
-//! Requests come before large bodies, which move in bounded quanta, so a request waits for at most
-//! one iteration's portion of the other connections' transfers.
+//! An iteration waits for events; runs the connections that have one; reads the mailbox; runs entries of the
+//! run queue up to a limit, which are connections that move large bodies, response bodies that were woken
+//! and connections to drain; checks deadlines; flushes the access log. Requests come before the run queue, so a
+//! request waits for at most one iteration's portion of it.
 
 mod loop_state;
 pub(crate) mod message;
@@ -41,8 +41,8 @@ use settings::RuntimeConfig;
 
 /// Bytes that all large bodies together may move before new events are polled: about 80 µs.
 const BULK_BYTES_PER_ITERATION: usize = 4 * QUANTUM_BYTES;
-/// What a body that may have its next chunk costs of that. The call that sends a small chunk takes about
-/// 10 µs, as long as one that sends so many bytes of a file.
+/// The cost of polling one response body, in bytes of [`BULK_BYTES_PER_ITERATION`]: sending a small chunk
+/// takes about 10 µs, as long as sending this many bytes of a file.
 const BODY_COST_BYTES: usize = MAX_CALL_BYTES;
 /// Events taken from the kernel per iteration.
 const EVENTS_PER_ITERATION: usize = 1024;
@@ -318,7 +318,7 @@ impl Worker {
         self.drained_by = self.drained_by.into_iter().chain(end).min();
         self.state.shorten_keep_alive();
         self.mark_woken_bodies();
-        // All at once would delay the requests of others: thousands of them may end.
+        // Through the run queue: closing thousands of streams at once would delay requests.
         for (_, slot) in &self.slots {
             let connection = Runnable::Draining(slot.token);
             self.state.run_queue.push_back(connection);
@@ -721,7 +721,7 @@ mod tests {
         worker.state.handle.mailbox.send(drain);
         worker.run_iteration(&mut buffers).expect("an iteration");
         assert!(worker.is_draining());
-        // The second connection runs before its place in the queue, with the stream that has to end.
+        // The new requests make both connections run before their entries in the queue.
         send_request(&mut other, "/");
         let second = request(3, "/");
         multiplexed.write_all(&second).expect("a worker");
@@ -733,7 +733,7 @@ mod tests {
         while news.subscribers() > 0 {
             worker.run_iteration(&mut buffers).expect("an iteration");
         }
-        // The end of its stream would come from the worker.
+        // Closes the connections, so that `receives` ends.
         drop(worker);
         streams.push(multiplexed);
         for stream in &mut streams {

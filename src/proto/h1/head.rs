@@ -27,10 +27,10 @@ pub(crate) struct HeadInfo {
     pub(crate) expect: Expect,
 }
 
-/// Parses the head at the beginning of what has been received, if it is acceptable and an empty line is
-/// the last that was received, as is usual: without a search for the end of the head, which takes a
-/// tenth of the instructions of a browser's request. Otherwise the search is needed to tell what is
-/// wrong, and `head` must not be used.
+/// Parses the head at the beginning of the received bytes without searching for its end first, which
+/// takes a tenth of the instructions of a browser's request. Returns `None` if the bytes do not end with an
+/// empty line, or if the head is not acceptable: the search then finds the reason. `head` must not be used
+/// then.
 pub(crate) fn parse_received(
     bytes: &[u8],
     head: &mut RequestHead,

@@ -10,11 +10,11 @@ use crate::proto::body_sender::BodySender;
 pub(crate) struct SpareMemory {
     streams: Streams,
     scheduler: Scheduler,
-    /// Those of bodies that are sent.
+    /// Allocations for further bodies. What they hold is empty.
     senders: Vec<SpareSender>,
 }
 
-/// A sender without a body.
+/// The allocation of a sender, whose body is dropped.
 #[derive(Debug)]
 struct SpareSender(Box<BodySender>);
 
@@ -41,7 +41,7 @@ impl SpareMemory {
         }
     }
 
-    /// Puts a sender on the heap.
+    /// Boxes a sender, in a spare allocation if there is one.
     pub(crate) fn boxed(&mut self, sender: BodySender) -> Box<BodySender> {
         match self.senders.pop() {
             Some(SpareSender(mut spare)) => {

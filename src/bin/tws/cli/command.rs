@@ -74,7 +74,7 @@ impl FlagParser {
         Flags::from_arg_matches(&matches)?.check()
     }
 
-    /// Returns the settings with their long names, after `--help` and `--version`.
+    /// Returns the flags with their long names, including `--help` and `--version`, which `build` adds.
     pub(super) fn settings(&self) -> impl Iterator<Item = (&Arg, &str)> {
         settings(&self.command)
     }

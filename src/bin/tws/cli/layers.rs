@@ -251,7 +251,7 @@ impl LayerParser {
             SiteFileSource::InRoot => {
                 let root = explicit_root(self.flags()?)?;
                 let root = root.unwrap_or_else(default_root);
-                ConfigFile::of_root_with(&root, self.opener.as_deref())
+                ConfigFile::of_root_with_opener(&root, self.opener.as_deref())
             }
             SiteFileSource::None => Ok(None),
         };

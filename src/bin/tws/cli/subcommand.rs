@@ -19,7 +19,7 @@ pub(crate) enum Subcommand {
     OpenRoots,
 }
 
-/// The argument that makes this program the process that opens replaced roots.
+/// The argument that makes this program the root opener.
 pub(crate) const ROOT_OPENER_ARGUMENT: &str = "--internal-open-roots";
 
 /// The name of each subcommand, and its description for the help.

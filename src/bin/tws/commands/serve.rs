@@ -662,7 +662,8 @@ fn opener(inherited: &InheritedSockets) -> Option<Arc<dyn RootOpener>> {
     Some(client)
 }
 
-/// Returns how the process is started that opens replaced roots: with those that the sandbox would deny.
+/// Returns the settings of the root opener: the roots to which the sandbox would deny access after they
+/// were replaced.
 fn opener_settings(settings: &Settings) -> RootOpenerSettings<'_> {
     let follows_links = |(_, site): (_, &Site)| site.symlinks == Symlinks::Follow;
     let reads_everywhere =

@@ -5,11 +5,11 @@
 //!
 //! The two communicate over a socket that is the standard input of the new process, the one
 //! descriptor that a process can take without knowing its number. Each listener is passed in one
-//! message (`SCM_RIGHTS`), and so is the socket of the process that opens replaced roots (`root_opener`), which
-//! the new process, confined by the sandbox of the old one, could not start; they are followed by the keys of TLS session tickets, so that clients resume their
-//! sessions with the new process; the new process sends one byte when it serves, and the old process closes
-//! the socket once it has told the supervisor, if any, which process is the main one. Both accept
-//! from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
+//! message (`SCM_RIGHTS`). The socket of the root opener follows, because the new process is in the sandbox of
+//! the old one and cannot start a root opener. Then come the keys of TLS session tickets, so that clients
+//! resume their sessions with the new process. The new process sends one byte when it serves, and the
+//! old process closes the socket once it has told the supervisor, if any, which process is the main one. Both
+//! accept from the same backlogs for a moment, so no client notices. Variables that the supervisor sets for
 //! a single process are not passed on.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -76,7 +76,7 @@ pub(crate) struct PassedListeners {
     pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
-    /// The socket of the process that opens replaced roots.
+    /// The socket of the root opener.
     pub(crate) root_opener: Option<OwnedFd>,
 }
 
@@ -206,9 +206,9 @@ impl Upgrade {
             .map(|server| server.map_or(Ok(Vec::new()), Server::listeners))
             .collect::<Result<Vec<_>, _>>()?;
         let opener = servers.root_opener.map(RootOpenerClient::duplicate);
-        let opener = opener.transpose().map_err(Error::system(
-            "duplicate the socket of the process that opens replaced roots",
-        ))?;
+        let opener = opener
+            .transpose()
+            .map_err(Error::system("duplicate the socket of the root opener"))?;
         listeners.push(opener.into_iter().collect());
         let process = UpgradeProcess {
             program: program_file::path(),

@@ -1,9 +1,9 @@
-//! Requests and replies as packets. The process of one version of the program may serve those of later
-//! versions, after upgrades, so the format of a version number does not change.
+//! Requests and replies as packets. The root opener of one version of the program may serve later versions
+//! after upgrades, so the format of packets with a version number never changes.
 //!
 //! A request is: the version, the policy about symbolic links, whether a folder is named (one byte each);
 //! its device and inode (8 bytes each); the length of the root's path (2 bytes); this path; the path beneath
-//! the root. A reply is the error number (4 bytes), or 0 with a descriptor. Numbers are little-endian.
+//! the root. As links out of the root are never followed, `Symlinks::Follow` is encoded as `Inside`. A reply is the error number (4 bytes), or 0 with a descriptor. Numbers are little-endian.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -23,7 +23,7 @@ use crate::cli::{Exit, RawArgs};
 use crate::confinement::privileges::RunAs;
 use crate::confinement::sandbox::{Sandbox, SandboxStatus};
 
-/// A disk that does not answer blocks one of them for each request.
+/// Threads that open files. A disk that hangs blocks one of them for each request.
 const THREADS: usize = 4;
 
 /// Those that are sent to all processes of a service, or of a terminal.
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
 /// sandbox.
 fn prepare(args: &RawArgs) -> Result<Option<Vec<ReplaceableRoot>>, Error> {
     for signal in SIGNALS_OF_SERVER {
-        // A handler that does nothing else.
+        // Without an effect: a signal to the whole process group must not end this process.
         flag::register(signal, Arc::default()).map_err(Error::system("handle signals"))?;
     }
     let mut args = args.args.iter().skip(1);
