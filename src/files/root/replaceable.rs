@@ -66,7 +66,14 @@ impl ReplaceableRoot {
             .and_then(|id| self.known(id.into(), request.symlinks));
         let root = match known {
             Some(root) => root,
-            None => self.open_root(request.symlinks)?,
+            None => match self.open_root(request.symlinks) {
+                // Former folders are less important than the current one.
+                Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                    self.opened.lock().clear();
+                    self.open_root(request.symlinks)?
+                }
+                opened => opened?,
+            },
         };
         if request.directory.is_some_and(|id| root.inode != id.into()) {
             return Err(Errno::STALE.into());

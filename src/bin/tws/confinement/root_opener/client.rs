@@ -1,8 +1,10 @@
 //! The server's end of the socket.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -102,6 +104,12 @@ impl RootOpener for RootOpenerClient {
         match self.ask(&packet) {
             Ok(opened) => Ok(opened?),
             Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno.into()),
+            Err(Errno::AGAIN) => {
+                let path = request.root.join(OsStr::from_bytes(request.path));
+                let (path, time) = (path.display(), REPLY_TIMEOUT.as_secs());
+                log::warn!("sandbox: {path}: not opened within {time} s; is its disk available?");
+                Err(Errno::TIMEDOUT.into())
+            }
             Err(errno) => {
                 if !self.is_failure_logged.swap(true, Ordering::Relaxed) {
                     log::error!(

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Scope};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -23,8 +24,9 @@ use crate::cli::{Exit, RawArgs};
 use crate::confinement::privileges::RunAs;
 use crate::confinement::sandbox::{Sandbox, SandboxStatus};
 
-/// Threads that open files. A disk that hangs blocks one of them for each request.
-const THREADS: usize = 4;
+/// Maximum number of threads that open files. A disk that hangs blocks one of them for each request, and
+/// must not block requests for other disks. The server has fewer threads that wait for one disk.
+const MAX_THREADS: usize = 256;
 
 /// Those that are sent to all processes of a service, or of a terminal.
 const SIGNALS_OF_SERVER: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
@@ -47,14 +49,8 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
     // An error means that the server has ended.
     let is_sent = send(socket, first, SendFlags::NOSIGNAL).is_ok();
     if is_sent && !roots.is_empty() {
-        thread::scope(|scope| {
-            for _ in 1..THREADS {
-                let thread = thread::Builder::new();
-                // If there are too many threads, fewer serve.
-                let _: io::Result<_> = thread.spawn_scoped(scope, || serve(socket, &roots));
-            }
-            serve(socket, &roots);
-        });
+        let replier = Replier::new(socket, |request: &[u8]| open(&roots, request));
+        thread::scope(|scope| replier.serve(scope));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,28 +89,67 @@ fn prepare(args: &RawArgs) -> Result<Option<Vec<ReplaceableRoot>>, Error> {
     }
 }
 
-/// Replies to requests until the other end of the socket is closed.
-fn serve(socket: BorrowedFd<'_>, roots: &[ReplaceableRoot]) {
-    let mut buffer = vec![0; message::MAX_REQUEST_LEN];
-    loop {
+/// Replies to requests with what `open` returns, on as many threads as there are requests at once.
+struct Replier<'a, F> {
+    socket: BorrowedFd<'a>,
+    open: F,
+    threads: AtomicUsize,
+    /// How many of the threads wait for a request.
+    waiting: AtomicUsize,
+}
+
+impl<'a, F: Fn(&[u8]) -> Result<OwnedFd, Errno> + Sync> Replier<'a, F> {
+    fn new(socket: BorrowedFd<'a>, open: F) -> Self {
+        Self {
+            socket,
+            open,
+            threads: AtomicUsize::new(1),
+            waiting: AtomicUsize::new(1),
+        }
+    }
+
+    /// Replies to requests until the other end of the socket is closed.
+    fn serve<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let mut buffer = vec![0; message::MAX_REQUEST_LEN];
+        while let Some((len, reply_to)) = self.receive(&mut buffer) {
+            if self.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.start_thread(scope);
+            }
+            // Without a socket, as at the limit of open files, the client reads the end of it.
+            if let Some(reply_to) = reply_to {
+                reply(&reply_to, &(self.open)(&buffer[..len]));
+            }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Receives a request: its length, and the socket for the reply. `None` at the end of the socket.
+    fn receive(&self, buffer: &mut [u8]) -> Option<(usize, Option<OwnedFd>)> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let mut buffers = [IoSliceMut::new(&mut buffer)];
-        let len = match recvmsg(socket, &mut buffers, &mut control, flags) {
-            Ok(received) if received.bytes > 0 => received.bytes,
-            Err(Errno::INTR) => continue,
-            _ => return,
-        };
+        let mut buffers = [IoSliceMut::new(buffer)];
+        let received = retry_on_intr(|| recvmsg(self.socket, &mut buffers, &mut control, flags));
+        let len = received.ok()?.bytes;
         let reply_to = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,
         });
-        // Without it, as when this process has no room for more descriptors, the client reads the end of
-        // the socket.
-        if let Some(reply_to) = reply_to {
-            reply(&reply_to, &open(roots, &buffer[..len]));
+        (len > 0).then_some((len, reply_to))
+    }
+
+    /// Starts a thread that waits for the next request, as all others are busy.
+    fn start_thread<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if self.threads.fetch_add(1, Ordering::Relaxed) < MAX_THREADS {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let thread = thread::Builder::new().spawn_scoped(scope, || self.serve(scope));
+            if thread.is_ok() {
+                return;
+            }
+            // The system has no room for another thread.
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        self.threads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -145,6 +180,7 @@ fn reply(socket: &OwnedFd, opened: &Result<OwnedFd, Errno>) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Barrier;
 
     use rustix::net::{AddressFamily, SocketFlags, socketpair};
     use tws::site::{OpenRequest, RootOpener, Symlinks};
@@ -168,10 +204,11 @@ mod tests {
         let dist = home.join("dist");
         let root = ReplaceableRoot::new(&dist).expect("a root");
         let (ours, theirs) = pair();
+        let replier = Replier::new(theirs.as_fd(), |request: &[u8]| {
+            open(std::slice::from_ref(&root), request)
+        });
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|_| scope.spawn(|| serve(theirs.as_fd(), std::slice::from_ref(&root))))
-                .collect();
+            scope.spawn(|| replier.serve(scope));
             let client = RootOpenerClient::new(ours);
             // Packets that are no requests are ignored, or answered with an error.
             send(
@@ -212,9 +249,28 @@ mod tests {
             assert_eq!(error(&long), Some(Errno::NAMETOOLONG));
             assert!(client.opens(&dist) && !client.opens(&home));
             drop(client);
-            for thread in threads {
-                thread.join().expect("no panic");
-            }
+        });
+    }
+
+    #[test]
+    fn requests_that_block_do_not_block_others() {
+        const REQUESTS: usize = 20;
+        let (ours, theirs) = pair();
+        // All requests are being opened at once.
+        let all = Barrier::new(REQUESTS);
+        let replier = Replier::new(theirs.as_fd(), |_: &[u8]| {
+            all.wait();
+            Err(Errno::NOENT)
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| replier.serve(scope));
+            let client = RootOpenerClient::new(ours);
+            thread::scope(|clients| {
+                for _ in 0..REQUESTS {
+                    clients.spawn(|| assert!(!client.opens(Path::new("/"))));
+                }
+            });
+            drop(client);
         });
     }
 
