@@ -584,3 +584,17 @@ fn cors_of_several_origins_applies_to_errors_and_preflights() {
         }
     }
 }
+
+/// There is a folder at the first path only.
+#[test]
+fn page_of_an_application_does_not_reveal_what_is_at_a_protected_path() {
+    let denied = |path: &str| format!("[[access]]\npath = '{path}'\ndeny = ['all']\n");
+    let rules = [denied("/private/*"), denied("/ghost/*")].concat();
+    let folder = machine(&format!("spa = 'index.html'\n{rules}"));
+    let site = start(folder.path(), &[]);
+    let mut client = site.client();
+    for (path, status) in [("/private", 403), ("/ghost", 403), ("/other", 200)] {
+        let response = client.request("GET", path, "Accept: text/html\r\n");
+        assert_eq!(response.status, status, "{path}");
+    }
+}

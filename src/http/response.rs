@@ -544,7 +544,8 @@ impl Response {
 
     /// Returns whether the response reveals if there is something at the slash variant of the path.
     pub(crate) fn reveals_slash_variant(&self) -> bool {
-        self.subject == Subject::SlashVariant || self.status == StatusCode::NOT_FOUND
+        matches!(self.subject, Subject::SlashVariant | Subject::Application)
+            || self.status == StatusCode::NOT_FOUND
     }
 
     /// Makes the connection close after this response.

@@ -57,7 +57,7 @@ pub struct RequiredPasswords {
     /// Those that are required as well if the response is the page of a single-page application.
     pub files_of_application: BTreeSet<PathBuf>,
     /// Those that are required as well if the response reveals whether there is something at the same path
-    /// with its trailing slash removed, or added: a redirect there, or a 404.
+    /// with its trailing slash removed, or added: a redirect there, a 404, or the page of an application.
     pub files_of_slash_variant: BTreeSet<PathBuf>,
 }
 
