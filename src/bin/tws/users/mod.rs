@@ -70,8 +70,9 @@ pub(crate) fn open(store: &Store) -> Result<Arc<UserStore>, Error> {
         }
         #[cfg(feature = "postgres")]
         Store::Postgres(url) => {
-            let connection = || postgres::Postgres::new(url.reveal());
-            UserStore::start(connection()?, connection()?)
+            let writer = postgres::Postgres::new(url.reveal())?;
+            let reader = writer.another()?;
+            UserStore::start(writer, reader)
         }
         other => Err(unsupported(other, "a newer tws")),
     }

@@ -9,6 +9,8 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::{self, Runtime};
@@ -45,16 +47,15 @@ pub(super) struct Postgres {
     /// Of connecting to one host, and of each query.
     timeout: Duration,
     runtime: Runtime,
-    table: TableState,
+    table: Arc<TableState>,
     session: Option<Session>,
 }
 
-/// Whether the table has been found or created once. A table that is dropped later is not created
-/// again, as it was dropped on purpose.
-#[derive(Clone, Copy)]
-enum TableState {
-    Unknown,
-    Existed,
+/// Whether one of the connections has found or created the table. A table that is dropped later is not
+/// created again, as it was dropped on purpose.
+#[derive(Default)]
+struct TableState {
+    existed: AtomicBool,
 }
 
 /// A connection with its prepared statements.
@@ -90,6 +91,15 @@ impl Postgres {
         let config = config(url).map_err(|reason| {
             Error::Setting(format!("users cannot be stored in this database: {reason}"))
         })?;
+        Self::with(config, Arc::default())
+    }
+
+    /// Another connection to the same database.
+    pub(super) fn another(&self) -> Result<Self, Error> {
+        Self::with(self.config.clone(), Arc::clone(&self.table))
+    }
+
+    fn with(config: Config, table: Arc<TableState>) -> Result<Self, Error> {
         // Host names are resolved on one more thread, which may block for longer than the timeout.
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -100,7 +110,7 @@ impl Postgres {
             timeout: timeout_of(&config),
             config,
             runtime,
-            table: TableState::Unknown,
+            table,
             session: None,
         })
     }
@@ -141,13 +151,13 @@ impl Database for Postgres {
         // The timeout holds for each of the hosts, which are tried one after the other.
         let hosts = self.config.get_hosts().len().max(1);
         let total = self.timeout * u32::try_from(hosts).unwrap_or(u32::MAX);
-        let session = Session::start(&self.config, self.timeout, self.table);
+        let session = Session::start(&self.config, self.timeout, &self.table);
         let session = async { time::timeout(total, session).await };
         let session = self.runtime.block_on(session);
         let session = session.unwrap_or_else(|_| Err(no_response(total)));
         self.session =
             Some(session.map_err(|reason| format!("{}: {reason}", hosts_of(&self.config)))?);
-        self.table = TableState::Existed;
+        self.table.existed.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -174,7 +184,7 @@ impl Database for Postgres {
 }
 
 impl Session {
-    async fn start(config: &Config, timeout: Duration, table: TableState) -> Result<Self, String> {
+    async fn start(config: &Config, timeout: Duration, table: &TableState) -> Result<Self, String> {
         let (client, connection) = config
             .connect(NoTls)
             .await
@@ -195,14 +205,15 @@ impl Session {
         let limit = format!("SET statement_timeout = {}", timeout.as_millis() * 4 / 5);
         let prepared = async {
             client.batch_execute(&limit).await?;
-            let insert = match (client.prepare(INSERT).await, table) {
-                (Err(error), TableState::Unknown)
-                    if error.code() == Some(&SqlState::UNDEFINED_TABLE) =>
+            let insert = match client.prepare(INSERT).await {
+                Err(error)
+                    if error.code() == Some(&SqlState::UNDEFINED_TABLE)
+                        && !table.existed.load(Ordering::Relaxed) =>
                 {
                     create_table(&client).await?;
                     client.prepare(INSERT).await?
                 }
-                (insert, _) => insert?,
+                insert => insert?,
             };
             let (list, find) = (client.prepare(LIST).await?, client.prepare(FIND).await?);
             Ok((insert, list, find))
