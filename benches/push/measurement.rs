@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::Result;
 use crate::clients::{END, READ};
 
-/// Longer than a round takes: only then the clients begin to read.
+/// Longer than a round takes. The clients, which share the processors of the server, begin to read only then:
+/// the kernel has recorded when the bytes arrived. A sleep, because any other wait would use a processor.
 const ROUND_TIME: Duration = Duration::from_millis(400);
 
 /// Clients that are connected.

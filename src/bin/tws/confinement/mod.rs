@@ -1,4 +1,4 @@
-//! The limits of the process: its user, its sandbox, what opens replaced roots for it, its state
+//! The limits of the process: its user, its sandbox, the root opener, its state
 //! directory, its program file.
 
 pub(crate) mod privileges;

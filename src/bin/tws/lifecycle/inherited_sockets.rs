@@ -31,7 +31,7 @@ pub(crate) struct InheritedSockets {
     pub(crate) main: Option<Vec<OwnedFd>>,
     pub(crate) admin: Option<Vec<OwnedFd>>,
     pub(crate) redirect: Option<Vec<OwnedFd>>,
-    /// The socket of the process that opens roots for the previous process.
+    /// The socket of the root opener, which the previous process has started.
     pub(crate) root_opener: Option<Arc<RootOpenerClient>>,
     /// Whether this process removes the files of Unix sockets at its end.
     pub(crate) owns_files: bool,

@@ -184,8 +184,8 @@ struct UpgradeProcess {
 }
 
 enum UpgradeState {
-    /// Duplicates of the listeners of each server, and of the socket of the process that opens replaced
-    /// roots. The order is the same in all versions.
+    /// Duplicates of the listeners of each server, and of the socket of the root opener. The order is the
+    /// same in all versions.
     Serving(Vec<Vec<OwnedFd>>),
     /// The new process is about to start (`None`) or starting.
     Upgrading(Option<Child>),

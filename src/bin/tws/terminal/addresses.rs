@@ -24,9 +24,10 @@ pub(crate) fn reachable(listening: &[SocketAddr]) -> Vec<SocketAddr> {
         .iter()
         .any(|address| address.ip().is_unspecified());
     // The kernel lists all interfaces of the machine, which may be many.
-    let interfaces = match has_unspecified {
-        true => interface_addresses(),
-        false => Vec::new(),
+    let interfaces = if has_unspecified {
+        interface_addresses()
+    } else {
+        Vec::new()
     };
     reachable_with(listening, &interfaces)
 }

@@ -22,7 +22,7 @@ use super::message;
 /// A disk that has to spin up takes some ten seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sends requests to the process that opens roots.
+/// Sends requests to the root opener.
 #[derive(Debug)]
 pub(crate) struct RootOpenerClient {
     socket: OwnedFd,

@@ -1,4 +1,4 @@
-//! The process that opens roots.
+//! The process of the root opener: what it runs.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
