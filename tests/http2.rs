@@ -507,7 +507,7 @@ fn idle_connection_is_evicted_with_goaway() {
     assert_eq!(client.get("/").text(), "hello\n");
     eventually!(|| {
         let mut other = Client::connect(server.address);
-        other.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        other.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         other.rest_or_reset().starts_with(b"HTTP/1.1 200")
     });
     let (last, code) = client.goaway().goaway();

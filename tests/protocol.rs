@@ -17,13 +17,15 @@ fn echo(request: &Request<'_>) -> Response {
 
 #[test]
 fn keep_alive_connection_serves_requests_until_close() {
-    let server = TestServer::start(echo);
+    let server = TestServer::configured(echo, |config| {
+        config.timeouts.keep_alive = Duration::from_secs(1234);
+    });
     let mut client = server.client();
     for at in 0..100 {
         let response = client.get(&format!("/{at}"));
         assert_eq!(response.text(), format!("GET /{at} "));
         assert_eq!(response.field("Connection"), Some("keep-alive"));
-        assert_eq!(response.field("Keep-Alive"), Some("timeout=10"));
+        assert_eq!(response.field("Keep-Alive"), Some("timeout=1234"));
     }
     let response = client.request("GET", "/last", "Connection: close\r\n");
     assert_eq!(response.field("Connection"), Some("close"));
@@ -114,7 +116,7 @@ fn malformed_request_gets_error_status_and_clean_close() {
     }
 }
 
-/// One server for each timeout; the other timeouts keep their defaults.
+/// One server for each timeout; the other timeouts are long.
 #[test]
 fn slow_head_or_body_is_408_and_idle_connection_is_closed() {
     let soon = Duration::from_millis(1);

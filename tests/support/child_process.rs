@@ -7,15 +7,25 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
+/// Settings of `tws` in tests. They send whatever Host they like, and on a slow machine their clients
+/// pause for longer than the default timeouts allow.
+const VARIABLES: [(&str, &str); 4] = [
+    ("TWS_HOST_NAME", "*"),
+    ("TWS_DRAIN_TIMEOUT", "3600"),
+    ("TWS_KEEP_ALIVE_TIMEOUT", "3600"),
+    ("TWS_MIN_RATE", "0"),
+];
+
 /// A child process; it is killed when this is dropped.
 pub(crate) struct ChildProcess(Child);
 
 impl ChildProcess {
-    /// Starts it. Tests send `tws` whatever Host they like, unless the command sets or removes the
-    /// variable itself.
+    /// Starts it with [`VARIABLES`], unless the command sets or removes them itself.
     pub(crate) fn start(command: &mut Command) -> Self {
-        if command.get_envs().all(|(name, _)| name != "TWS_HOST_NAME") {
-            command.env("TWS_HOST_NAME", "*");
+        for (variable, value) in VARIABLES {
+            if command.get_envs().all(|(name, _)| name != variable) {
+                command.env(variable, value);
+            }
         }
         let started = command.spawn();
         let program = command.get_program().to_string_lossy();

@@ -19,7 +19,7 @@ use super::ports::free_port;
 const PASSWORD: &str = "s3cret@/?";
 const PASSWORD_IN_URL: &str = "s3cret%40%2F%3F";
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 

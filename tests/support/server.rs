@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles};
+use tws::{Config, Error, Handler, Server, ServerHandle, StaticFiles, Timeouts};
 
 use super::{Client, eventually};
 
@@ -34,6 +35,7 @@ impl TestServer {
     ) -> Self {
         let mut config = Config::default();
         config.port = 0;
+        wait_for_clients(&mut config.timeouts);
         change(&mut config);
         let server = finish(Server::bind(config).expect("bind server"));
         let handle = server.handle();
@@ -61,6 +63,19 @@ impl TestServer {
             result.expect("server ends without an error");
         }
     }
+}
+
+/// Makes a server wait for its clients for longer than any test takes: on a slow machine the client
+/// of a test pauses for longer than the default timeouts allow. Tests of timeouts set their own.
+fn wait_for_clients(timeouts: &mut Timeouts) {
+    const LONG: Duration = Duration::from_secs(3600);
+    timeouts.header = LONG;
+    timeouts.body = LONG;
+    timeouts.send = LONG;
+    timeouts.min_rate_grace = LONG;
+    timeouts.keep_alive = LONG;
+    timeouts.keep_alive_h2 = LONG;
+    timeouts.drain = LONG;
 }
 
 impl Drop for TestServer {
