@@ -207,6 +207,8 @@ fn slow_uploads_do_not_block_jobs_and_are_limited() {
             Outcome::blocking(|| Response::text("done"))
         });
     let server = TestServer::configured(router, |config| {
+        // The request that is rejected is handled after the others.
+        config.workers = Some(std::num::NonZeroUsize::MIN);
         config.helpers = std::num::NonZeroUsize::MIN;
         config.limits.max_streams = 3;
     });
@@ -566,6 +568,8 @@ fn jobs_above_queue_limit_are_503() {
             })
         });
     let server = TestServer::configured(router, |config| {
+        // The request that is rejected is handled after the others.
+        config.workers = Some(std::num::NonZeroUsize::MIN);
         config.helpers = std::num::NonZeroUsize::new(2).expect("nonzero");
         config.limits.max_waiting_jobs = 3;
     });

@@ -296,7 +296,8 @@ fn sighup_changes_the_limits_of_new_connections_only() {
     };
     fs::write(folder.path().join("b.txt"), "b").expect("write file");
     fs::write(&file, settings(7, "a.txt")).expect("write file");
-    let site = TwsProcess::start(folder.path(), &["--config=tws.toml"]);
+    // One event loop: a changed response shows that all connections have the new settings.
+    let site = TwsProcess::start(folder.path(), &["--config=tws.toml", "--workers=1"]);
     let announced = |client: &H2Client| {
         let is_settings =
             |frame: &&Frame| frame.kind == SETTINGS_FRAME && !frame.payload.is_empty();

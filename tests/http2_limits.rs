@@ -150,7 +150,7 @@ fn peer_that_reads_nothing_is_disconnected_after_the_send_timeout() {
     );
     let mut client = narrow(server.address);
     client.request("GET", "/", &[]);
-    eventually!(|| server.handle.connections() == 1);
+    eventually!(|| server.handle.stats().requests == 1);
     eventually!(|| server.handle.connections() == 0);
     let mut rest = Vec::new();
     let _ = client.socket().read_to_end(&mut rest);

@@ -902,6 +902,8 @@ fn slow_uploads_of_one_client_leave_room_for_others() {
     let files = StaticFiles::with_site(outside.path().join("root"), &site).expect("open site root");
     let server = TestServer::configured(files, |config| {
         config.addresses = vec![std::net::IpAddr::from([0, 0, 0, 0]).into()];
+        // The request that is rejected is handled after the others.
+        config.workers = Some(std::num::NonZeroUsize::MIN);
     });
     let at = std::net::SocketAddr::from(([127, 0, 0, 1], server.address.port()));
     let begin = |source: [u8; 4], name: usize| {
