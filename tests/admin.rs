@@ -420,10 +420,13 @@ fn hundred_event_streams_all_get_samples() {
     let folder = sample_folder();
     let process = TwsProcess::start(folder.path(), &["--access-log=off", "--admin=127.0.0.1:0"]);
     let address = process.admin.expect("admin address");
-    let mut watchers: Vec<_> = (0..100).map(|_| Client::connect(address)).collect();
-    for watcher in &mut watchers {
-        watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    }
+    let mut watchers: Vec<_> = (0..100)
+        .map(|_| {
+            let mut watcher = Client::connect(address);
+            watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            watcher
+        })
+        .collect();
     for watcher in &mut watchers {
         assert_eq!(watcher.head().status, 200);
         while event(watcher).is_none() {}

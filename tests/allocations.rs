@@ -216,6 +216,8 @@ impl SingleLoopServer {
         let mut config = Config::default();
         config.port = 0;
         config.workers = Some(1.try_into().expect("nonzero"));
+        // On a slow machine a connection is idle for longer than by default.
+        config.timeouts.keep_alive = Duration::from_secs(3600);
         let server = Server::bind(config).expect("bind server");
         let handle = server.handle();
         Self {

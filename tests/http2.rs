@@ -489,11 +489,14 @@ fn drain_finishes_streams_and_refuses_later_ones() {
 
 #[test]
 fn idle_connection_ends_with_goaway() {
-    let server = configured(hello, |config| {
-        config.timeouts.keep_alive_h2 = Duration::from_millis(100);
-    });
+    let server = serve(hello);
     let mut client = H2Client::connect(server.address);
     assert_eq!(client.get("/").text(), "hello\n");
+    // With this timeout, the connection of a slow client would end before its request.
+    let mut config = Config::default();
+    config.timeouts.keep_alive_h2 = Duration::from_millis(100);
+    let reloaded = server.handle.reload(hello, &config);
+    reloaded.expect("settings that are valid");
     let (last, code) = client.goaway().goaway();
     assert_eq!((last, code), (1, NO_ERROR));
     client.read_to_end();

@@ -130,7 +130,14 @@ fn stream_without_window_is_reset_after_the_send_timeout() {
     client.send_data(upload.stream, b"all", END_STREAM);
     assert_eq!(client.response(upload.stream).text(), "fine");
     // A connection whose streams are all held makes no progress at all.
-    let held = ["/large", "/large"].map(|path| client.request("GET", path, &[]));
+    // In one write: the first stream must not be reset before the second one begins.
+    let heads = [(); 2].map(|()| {
+        let mut head = client.head("GET", "/large", &[]);
+        head.flags |= END_STREAM;
+        head
+    });
+    client.send(heads.each_ref().map(Frame::encode).concat());
+    let held = heads.map(|head| head.stream);
     client.receive_until(|client| held.iter().all(|id| client.content_len(*id) == 1000));
     let (_, code) = client.goaway().goaway();
     assert_eq!(code, ENHANCE_YOUR_CALM);
@@ -170,7 +177,7 @@ fn each_stream_is_a_transfer_of_its_own() {
         .map(|path| client.request("GET", path, &[]))
         .collect();
     eventually!(|| {
-        let report = observer.report(Duration::from_secs(10));
+        let report = observer.report(TIMEOUT);
         let mut targets: Vec<_> = report
             .transfers
             .iter()
@@ -247,7 +254,7 @@ fn connection_is_one_idle_connection_between_requests() {
     let observer = server.handle.observe();
     let mut client = H2Client::connect(server.address);
     assert_eq!(client.get("/").text(), "hello\n");
-    eventually!(|| observer.report(Duration::from_secs(10)).connections.idle == 1);
+    eventually!(|| observer.report(TIMEOUT).connections.idle == 1);
 }
 
 #[test]

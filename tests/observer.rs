@@ -31,6 +31,7 @@ fn connections_are_counted_by_activity() {
     };
     let server = TestServer::configured(handler, |config| {
         config.proxy_protocol = ProxyProtocol::Required;
+        config.timeouts.linger = Duration::from_secs(3600);
     });
     let observer = server.handle.observe();
     let _handshake = server.client();
@@ -54,7 +55,7 @@ fn connections_are_counted_by_activity() {
     let mut lingering = connect();
     lingering.send("nonsense\r\n\r\n").response();
     eventually!(|| {
-        let report = observer.report(Duration::from_secs(10));
+        let report = observer.report(TIMEOUT);
         assert!(report.silent.is_empty());
         // Upgraded connections need a feature, and a test of their own.
         let mut activities = report.connections.named().into_iter();
@@ -74,7 +75,7 @@ fn transfer(server: &TestServer, expected: impl Fn(&Transfer) -> bool) -> Transf
     let observer = server.handle.observe();
     let mut found = None;
     eventually!(|| {
-        let mut transfers = observer.report(Duration::from_secs(10)).transfers;
+        let mut transfers = observer.report(TIMEOUT).transfers;
         found = transfers.pop();
         assert!(transfers.is_empty());
         found.as_ref().is_some_and(&expected)
@@ -111,12 +112,7 @@ fn slow_client_download_is_reported_blocked_on_client() {
         "{reported:?}"
     );
     client.read(LARGE - 1000 - MIB);
-    eventually!(|| {
-        observer
-            .report(Duration::from_secs(10))
-            .transfers
-            .is_empty()
-    });
+    eventually!(|| { observer.report(TIMEOUT).transfers.is_empty() });
 }
 
 #[test]

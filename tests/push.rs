@@ -33,8 +33,10 @@ fn without_stream_threads(config: &mut Config) {
     config.timeouts.half_closed = Duration::from_millis(100);
 }
 
+/// Without heartbeats, which a slow test would receive between the events.
 fn subscribe(news: &Broadcast, request: &Request<'_>) -> Response {
-    Response::sse(news.subscribe_after(request.header("Last-Event-ID")))
+    let events = news.subscribe_after(request.header("Last-Event-ID"));
+    Response::sse(events.with_heartbeat(NEVER))
 }
 
 fn serve_news(news: &Broadcast) -> TestServer {
@@ -179,25 +181,32 @@ fn bodies_beyond_the_limit_are_503() {
 #[test]
 fn waiting_stream_sends_comments_at_the_interval() {
     let news = Broadcast::new(1);
-    let router =
+    let router = || {
         Router::with_state(news.clone()).get("/events", |news: &Broadcast, _: &Request<'_>| {
             Response::sse(news.subscribe().with_heartbeat(Duration::ZERO))
-        });
-    let server = TestServer::configured(router, |config| {
-        without_stream_threads(config);
-        // A stream that waits has no time limit.
-        config.timeouts.send = Duration::from_millis(1);
-        config.timeouts.keep_alive = Duration::from_millis(1);
-        config.timeouts.keep_alive_h2 = Duration::from_millis(1);
-    });
+        })
+    };
+    let server = TestServer::configured(router(), without_stream_threads);
     let mut client = open(&server, "/events");
     let mut multiplexed = H2Client::connect(server.address);
     let stream = multiplexed.request("GET", "/events", &[]);
+    multiplexed.receive_until(|client| client.content_len(stream) > 0);
+    // A stream that waits has no time limit.
+    let mut config = Config::default();
+    without_stream_threads(&mut config);
+    config.timeouts.send = Duration::from_millis(1);
+    config.timeouts.keep_alive = Duration::from_millis(1);
+    config.timeouts.keep_alive_h2 = Duration::from_millis(1);
+    let reloaded = server.handle.reload(router(), &config);
+    reloaded.expect("settings that are valid");
+    server.client().expect_closed();
     for _ in 0..3 {
         assert_eq!(client.chunk(), b":\n\n");
     }
-    multiplexed.receive_until(|client| client.content_len(stream) >= 9);
-    assert_eq!(&multiplexed.so_far(stream).content[..9], b":\n\n:\n\n:\n\n");
+    let end = multiplexed.content_len(stream) + 9;
+    multiplexed.receive_until(|client| client.content_len(stream) >= end);
+    let content = multiplexed.so_far(stream).content;
+    assert_eq!(&content[end - 9..end], b":\n\n:\n\n:\n\n");
     news.send(numbered(1));
     while client.chunk() != text(1).as_bytes() {}
 }

@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Signal, getrlimit};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
-use tws::{Limits, Request, Response};
+use tws::{Limits, Request, Response, Timeouts};
 
 use crate::support::{HttpResponse, TestServer, TwsProcess, eventually, pattern};
 
@@ -303,7 +303,11 @@ fn largest_requests(wanted: usize) {
     let mut probe = server.client();
     assert_eq!(probe.get("/small.txt").text(), "small");
     let before = process_resources(&server);
+    // A slow machine opens fewer connections: their heads must be complete before the timeout.
+    let timeout = Timeouts::default().header;
+    let start = Instant::now();
     let mut floods: Vec<_> = (0..count)
+        .take_while(|_| start.elapsed() < timeout / 4)
         .map(|at| {
             let mut stream = connect(server.address, at);
             stream
@@ -312,6 +316,7 @@ fn largest_requests(wanted: usize) {
             stream
         })
         .collect();
+    let count = floods.len();
     let bound = before.memory + (count * limits.max_memory_per_connection()) as u64;
     // A response to another client arrives after the bytes sent before have been read.
     let memory = |probe: &mut crate::support::Client| {
@@ -331,6 +336,8 @@ fn largest_requests(wanted: usize) {
         stream
             .write_all(&head[head.len() - 1..])
             .expect("server reads");
+    }
+    for stream in &mut floods {
         stream.write_all(&content).expect("server reads");
     }
     let with_contents = memory(&mut probe);
@@ -353,32 +360,6 @@ fn largest_requests_stay_within_memory_bound() {
 #[ignore = "needs 20,000 descriptors and a gigabyte"]
 fn ten_thousand_largest_requests_stay_within_memory_bound() {
     largest_requests(10_000);
-}
-
-/// The clock runs on while a process is stopped: bytes that arrived meanwhile are read before any
-/// timeout is applied.
-#[test]
-fn keep_alive_timeout_spares_requests_sent_during_sigstop() {
-    let site = site();
-    let args = ["--workers=1", "--access-log=off", "--keep-alive-timeout=2"];
-    let server = TwsProcess::start(site.path(), &args);
-    let mut clients: Vec<_> = (0..10).map(|_| server.client()).collect();
-    for client in &mut clients {
-        assert_eq!(client.get("/small.txt").status, 200);
-    }
-    server.signal(Signal::STOP);
-    for client in &mut clients {
-        client.send(GET);
-    }
-    // The elapsed time is the subject of the test.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(2500) {
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
-    server.signal(Signal::CONT);
-    for client in &mut clients {
-        assert_eq!(client.response().text(), "small");
-    }
 }
 
 /// Counts of the mixed load.

@@ -429,7 +429,8 @@ fn deferred_and_blocking_handlers_may_accept() {
 fn any_thread_sends_to_many_clients_of_one_event_loop() {
     const CLIENTS: usize = 100;
     const MESSAGES: usize = 50;
-    let (router, events) = reporting(|upgrade| upgrade);
+    // The clients answer no Ping, however long it takes to open all of them.
+    let (router, events) = reporting(|upgrade| upgrade.with_ping(None, TIMEOUT));
     let server = TestServer::configured(router, |config| config.workers = Some(NonZeroUsize::MIN));
     let (mut clients, senders): (Vec<_>, Vec<_>) = (0..CLIENTS)
         .map(|_| {
@@ -600,7 +601,7 @@ fn connection_has_one_record_and_counts_as_upgraded() {
             .expect(BINARY, pattern(100_000));
     }
     eventually!(|| {
-        let report = observer.report(Duration::from_secs(10));
+        let report = observer.report(TIMEOUT);
         report.connections.upgraded == 2
     });
     drop(observer);
