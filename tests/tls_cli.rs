@@ -362,3 +362,34 @@ fn openssl_weak_versions_and_ciphers_are_rejected() {
         assert!(text.contains(&line), "{text}");
     }
 }
+
+/// Measures 5,000 idle connections, in a process of their own.
+#[test]
+#[ignore = "needs 10,100 descriptors, and prints what it has measured"]
+fn idle_tls_connection_uses_under_64_kib() {
+    const CONNECTIONS: usize = 5000;
+    let authority = CertificateAuthority::new();
+    let pair = authority.issue("here", &["localhost"]);
+    let folder = sample_folder();
+    let args = [
+        &format!("--tls-cert={}", text(&pair.certificate)),
+        &format!("--tls-key={}", text(&pair.key)),
+        "--access-log=off",
+    ];
+    let process = TwsProcess::start(folder.path(), &args);
+    let mut config = authority.client();
+    config.resumption = rustls::client::Resumption::disabled();
+    let config = Arc::new(config);
+    let connect = || {
+        let client = TlsClient::connect(process.address, "localhost", &config);
+        let mut client = client.expect("complete TLS handshake");
+        assert_eq!(client.get("/a.txt").1, b"a");
+        client.0.sock
+    };
+    let _first: Vec<_> = (0..100).map(|_| connect()).collect();
+    let before = process.private_memory();
+    let _others: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
+    let each = (process.private_memory() - before) / CONNECTIONS as u64;
+    println!("{each} bytes for each idle connection");
+    assert!(each < 64 * 1024, "{each}");
+}

@@ -600,7 +600,7 @@ fn incomplete_handshakes_are_evicted_at_connection_limit() {
         text,
         |config: &mut Config| {
             config.limits.max_connections = Some(3);
-            config.timeouts.header = std::time::Duration::from_secs(3600);
+            config.timeouts.header = Duration::from_secs(3600);
         },
         |server: Server| server.with_tls(tls),
     );
@@ -670,43 +670,4 @@ fn http10_response_that_breaks_off_has_no_close_notify() {
         let end = client.0.read_to_end(&mut response);
         assert_eq!(end.is_ok(), is_regular, "{path}: {end:?}");
     }
-}
-
-/// Measures 5,000 idle connections, without the clients' sessions.
-#[test]
-#[ignore = "needs 10,100 descriptors, and prints what it has measured"]
-fn idle_tls_connection_uses_under_64_kib() {
-    const CONNECTIONS: usize = 5000;
-    let authority = CertificateAuthority::new();
-    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("open certificates");
-    let server = TestServer::with(
-        text,
-        |config| config.timeouts.keep_alive = std::time::Duration::from_secs(3600),
-        |server| server.with_tls(tls),
-    );
-    let mut config = authority.client();
-    config.resumption = rustls::client::Resumption::disabled();
-    let config = Arc::new(config);
-    let resident = || {
-        let status = fs::read_to_string("/proc/self/status").expect("read process status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let words = line
-            .expect("read line")
-            .trim()
-            .trim_end_matches(" kB")
-            .trim();
-        words.parse::<usize>().expect("a number")
-    };
-    let connect = || {
-        let mut client = TlsClient::connect(server.address, "localhost", &config)
-            .expect("complete TLS handshake");
-        assert_eq!(client.get("/").1, b"hello\n");
-        client.0.sock
-    };
-    let _first: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
-    let before = resident();
-    let _others: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect()).collect();
-    let each = (resident() - before) * 1024 / CONNECTIONS;
-    println!("{each} bytes for each idle connection");
-    assert!(each < 64 * 1024, "{each}");
 }
