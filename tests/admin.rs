@@ -90,7 +90,9 @@ fn metrics_count_requests_responses_and_bytes() {
     let mut metrics = observed.metrics();
     eventually!(|| {
         metrics = observed.metrics();
+        // An event loop that has not run for a second is not up.
         metrics.value("tws_response_duration_seconds_count", &[]) == 14.0
+            && metrics.value("tws_worker_up", &[("worker", "0")]) == 1.0
     });
     for (code, count) in [("200", 8.0), ("206", 1.0), ("400", 1.0), ("404", 4.0)] {
         assert_eq!(
@@ -110,7 +112,6 @@ fn metrics_count_requests_responses_and_bytes() {
     let lookups = |result| metrics.value("tws_file_cache_lookups_total", &[("result", result)]);
     assert!(lookups("miss") >= 1.0);
     assert!(lookups("hit") + lookups("revalidated") + lookups("miss") >= 9.0);
-    assert_eq!(metrics.value("tws_worker_up", &[("worker", "0")]), 1.0);
     assert_eq!(metrics.value("tws_ready", &[]), 1.0);
     assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e5);
     assert!(metrics.value("process_open_fds", &[]) > 5.0);
@@ -192,8 +193,7 @@ fn certificates_are_reported_with_expiry_and_last_error() {
 fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
     let observed = ObservedServer::start();
     let status = |path| get_admin(&observed.admin, path).status;
-    eventually!(|| status("/readyz") == 200);
-    assert_eq!(status("/healthz"), 200);
+    eventually!(|| (status("/readyz"), status("/healthz")) == (200, 200));
     let mut busy = observed.server.client();
     busy.send("GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
         .head();
@@ -202,7 +202,8 @@ fn readyz_fails_at_announced_shutdown_and_healthz_after_end() {
         .server
         .handle
         .shut_down_after(Duration::from_secs(3600));
-    assert_eq!((status("/readyz"), status("/healthz")), (503, 200));
+    assert_eq!(status("/readyz"), 503);
+    eventually!(|| status("/healthz") == 200);
     assert_eq!(observed.server.client().get("/a.txt").status, 200);
     observed.server.handle.shut_down();
     eventually!(|| observed.server.handle.state() == ServerState::Draining);
@@ -231,7 +232,7 @@ fn stuck_event_loop_makes_healthz_503() {
         config.workers = Some(NonZeroUsize::MIN);
     });
     let admin = TestServer::start(Admin::new(&server.handle));
-    assert_eq!(get_admin(&admin, "/healthz").status, 200);
+    eventually!(|| get_admin(&admin, "/healthz").status == 200);
     let mut stuck = server.client();
     stuck.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually!(|| server.handle.stats().requests == 1);
@@ -265,11 +266,16 @@ fn event_stream_sends_samples_until_server_ends() {
     }
     // One watcher disconnects; the others are not affected.
     drop(watchers.pop());
+    // An event loop that has not run for a moment is missing in a sample.
+    let is_complete = |sample: &Value| {
+        let mut workers = sample["workers"].as_array().expect("workers").iter();
+        workers.all(|worker| worker["answers"] == true)
+    };
     let mut numbers = Vec::new();
     for watcher in &mut watchers {
         let mut seen: Vec<u64> = Vec::new();
         while seen.len() < 3 {
-            if let Some(sample) = event(watcher) {
+            if let Some(sample) = event(watcher).filter(is_complete) {
                 assert_eq!(sample["phase"], "serving");
                 let transfer = &sample["transfers"][0];
                 assert_eq!(transfer["target"], "/large.bin");
@@ -277,16 +283,21 @@ fn event_stream_sends_samples_until_server_ends() {
                 assert!(transfer["moved"].as_u64() >= Some(MIB as u64));
                 assert!(transfer["rate"].as_f64() >= Some(0.0));
                 assert!(sample["workers"][0]["lag"].is_number());
-                assert_eq!(sample["workers"][0]["answers"], true);
                 seen.push(sample["number"].as_u64().expect("JSON integer"));
             }
         }
         assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
         numbers.push(seen);
     }
-    // The watchers share their samples: samples are not taken once per watcher.
-    let spread = numbers[0][0].abs_diff(numbers[1][0]);
-    assert!(spread <= 3, "{numbers:?}");
+    // The watchers share their samples: samples are not taken once per watcher. One of them may have
+    // begun later.
+    eventually!(|| {
+        for (watcher, seen) in watchers.iter_mut().zip(&mut numbers) {
+            let sample = event(watcher);
+            seen.extend(sample.and_then(|sample| sample["number"].as_u64()));
+        }
+        numbers[0].iter().any(|number| numbers[1].contains(number))
+    });
     busy.read(LARGE - MIB);
     observed.server.handle.shut_down();
     observed.server.join();
@@ -392,7 +403,7 @@ fn admin_listener_answers_until_drain_completes() {
     let get = |path: &str| get_admin_at(process.admin, path);
     // The process has announced its address and starts to serve shortly after.
     eventually!(|| get("/readyz").status == 200);
-    assert_eq!(get("/healthz").status, 200);
+    eventually!(|| get("/healthz").status == 200);
     assert_eq!(process.client().get("/a.txt").status, 200);
     // Inside the sandbox, which does not allow reading /proc.
     let metrics = Metrics::parse(&get("/metrics").text());
@@ -408,7 +419,7 @@ fn admin_listener_answers_until_drain_completes() {
         .head();
     process.signal(Signal::TERM);
     eventually!(|| get("/readyz").status == 503);
-    assert_eq!(get("/healthz").status, 200);
+    eventually!(|| get("/healthz").status == 200);
     eventually!(|| get("/transfers.json").text().contains("\"draining\""));
     busy.read(LARGE);
     drop(busy);
@@ -469,13 +480,9 @@ fn admin_on_wildcard_address_requires_password_except_healthz() {
     for (address, status) in [("--admin=0.0.0.0:0", 401), ("--admin=127.0.0.1:0", 200)] {
         let process = TwsProcess::start(folder.path(), &[&args[..], &[address]].concat());
         eventually!(|| get_admin_at(process.admin, "/readyz").status == 200);
-        for (path, status) in [("/metrics", status), ("/healthz", 200)] {
-            assert_eq!(
-                get_admin_at(process.admin, path).status,
-                status,
-                "{address} {path}"
-            );
-        }
+        let metrics = get_admin_at(process.admin, "/metrics");
+        assert_eq!(metrics.status, status, "{address}");
+        eventually!(|| get_admin_at(process.admin, "/healthz").status == 200);
     }
 }
 

@@ -90,7 +90,7 @@ fn upgrades_under_http2_load_fail_no_request() {
 #[test]
 fn upgrade_hands_over_admin_listener() {
     let (_programs, _folder, mut command) = replaceable();
-    command.arg("--admin=127.0.0.1:0");
+    command.args(["--admin=127.0.0.1:0", "--drain-timeout=3600"]);
     let mut server = UpgradableProcess::start(command);
     let admin = server.admin.expect("admin address");
     let get = |path: &str| {
@@ -119,7 +119,7 @@ fn upgrade_hands_over_admin_listener() {
     assert_eq!(busy.read(64 * MIB).len(), 64 * MIB);
     drop(busy);
     assert_eq!(server.child.wait_for_exit().code(), Some(0));
-    assert_eq!(get("/healthz").status, 200);
+    eventually!(|| get("/healthz").status == 200);
 }
 
 #[test]
