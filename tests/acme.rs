@@ -118,6 +118,12 @@ fn is_served(tws: &ProcessWithStderr, ca: &FakeCa) -> bool {
     client.is_ok_and(|mut client| client.get("/a.txt").1 == b"a")
 }
 
+/// Waits until a certificate is obtained, served and recorded. It can be served before it is recorded.
+fn wait_for_certificate(tws: &ProcessWithStderr, ca: &FakeCa) {
+    tws.wait_for_line("certificate obtained");
+    assert!(is_served(tws, ca));
+}
+
 fn end(mut tws: ProcessWithStderr) {
     tws.process.signal(Signal::TERM);
     assert!(tws.process.child.wait_for_exit().success());
@@ -142,7 +148,7 @@ fn certificate_is_obtained_while_serving() {
         behaviour.fault = None;
         behaviour.validated_at = Some([address, address]);
     });
-    eventually!(|| is_served(&tws, &ca));
+    wait_for_certificate(&tws, &ca);
     assert_eq!((ca.issued(), ca.requests("new-order")), (1, 1));
     let mode = |file: &str| {
         let metadata = fs::metadata(site.file(NAME, file)).expect("read metadata");
@@ -206,7 +212,8 @@ fn http_challenge_is_answered_before_everything_else() {
             .arg(site.state.path().join("users"));
     }
     let tws = ProcessWithStderr::run(site.folder.path(), &mut command);
-    eventually!(|| { TlsClient::connect(tws.process.address, NAME, &ca.client()).is_ok() });
+    tws.wait_for_line("certificate obtained");
+    assert!(TlsClient::connect(tws.process.address, NAME, &ca.client()).is_ok());
     assert_eq!(ca.issued(), 1);
     let response = Client::connect(http).get("/.well-known/acme-challenge/token-0");
     assert_ne!(response.status, 200, "the challenge is over");
@@ -254,7 +261,7 @@ fn failed_validation_is_repeated_after_an_hour_with_the_other_challenge() {
     end(tws);
     site.change_state(|state| state["next_attempt"] = (now - 1).into());
     let tws = site.start(&ca, &[&redirect]);
-    eventually!(|| is_served(&tws, &ca));
+    wait_for_certificate(&tws, &ca);
     assert_eq!(ca.requests("new-order"), 2);
     assert_eq!(site.read_state()["failures"], 0);
 }
@@ -266,7 +273,7 @@ fn certificate_is_renewed_when_it_is_due() {
         let site = Site::new();
         let ca = FakeCa::start(Behaviour::default());
         let tws = site.start(&ca, &[]);
-        eventually!(|| is_served(&tws, &ca));
+        wait_for_certificate(&tws, &ca);
         end(tws);
         let before = fs::read(site.file(NAME, "certificate.pem")).expect("read file");
         let plan = site.read_state()["plan"].clone();
@@ -283,9 +290,9 @@ fn certificate_is_renewed_when_it_is_due() {
             }
         });
         let tws = site.start(&ca, &[]);
-        eventually!(|| fs::read(site.file(NAME, "certificate.pem")).expect("read file") != before);
-        eventually!(|| site.status()[0]["order_pending"] == false);
-        assert!(is_served(&tws, &ca));
+        wait_for_certificate(&tws, &ca);
+        assert!(fs::read(site.file(NAME, "certificate.pem")).expect("read file") != before);
+        assert_eq!(site.status()[0]["order_pending"], false);
         let replaces = window.map_or(Value::Null, |_| id.into());
         assert_eq!(ca.ordered("replaces"), replaces);
         // The window has passed for the new certificate, too; but it is not ordered without end.
@@ -308,7 +315,7 @@ fn renewal_fails_no_request_and_keeps_sessions() {
         ..Behaviour::default()
     });
     let tws = site.start(&ca, &[]);
-    eventually!(|| is_served(&tws, &ca));
+    wait_for_certificate(&tws, &ca);
     let address = tws.process.address;
     let config = ca.client();
     let kind = || {
@@ -412,11 +419,12 @@ fn unusable_responses_are_failures_that_are_repeated_later() {
         }
         let tws = site.start(&ca, &[]);
         tws.wait_for_line("the next attempt is at");
-        let now = jiff::Timestamp::now().as_second();
         let state = site.read_state();
         let place = format!("{request} {fault:?}: {state}");
-        assert_eq!(state["last_failure"]["kind"], *kind, "{place}");
-        let wait = state["next_attempt"].as_i64().expect("a time") - now;
+        let failure = &state["last_failure"];
+        assert_eq!(failure["kind"], *kind, "{place}");
+        let time = |value: &Value| value.as_i64().expect("a time");
+        let wait = time(&state["next_attempt"]) - time(&failure["at"]);
         let expected = if *is_soon {
             0..=60
         } else {
@@ -499,6 +507,8 @@ fn processes_that_share_a_state_directory_order_once() {
     for (tws, _) in &all {
         eventually!(|| is_served(tws, &ca));
     }
+    let has_obtained = |tws: &ProcessWithStderr| tws.errors().contains("certificate obtained");
+    eventually!(|| all.iter().any(|(tws, _)| has_obtained(tws)));
     assert_eq!(
         (
             ca.issued(),
@@ -590,7 +600,7 @@ fn revoked_certificate_is_replaced() {
     let nothing = site.acme(&["revoke"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
     let tws = site.start(&ca, &[]);
-    eventually!(|| is_served(&tws, &ca));
+    wait_for_certificate(&tws, &ca);
     end(tws);
     let without_server = site.acme(&["renew"]);
     assert_eq!(without_server.status.code(), Some(1), "{without_server:?}");
