@@ -179,6 +179,7 @@ fn haproxy(instances: &[Instance]) -> ExternalServer {
     support::haproxy::before(&format!(
         "    balance roundrobin
     option httpchk GET /readyz
+    timeout check 60s
     option redispatch 1
     retry-on conn-failure empty-response
     http-request disable-l7-retry if !METH_GET
