@@ -1,13 +1,15 @@
 //! Load: clients that send requests without a pause, of this process and of wrk.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rustix::process::Signal;
+use tws::Timeouts;
 
 use super::h2::H2Client;
 use super::h2::frame::GOAWAY;
@@ -23,15 +25,27 @@ pub(crate) fn load(
         .map(|at| {
             let (over, done) = (Arc::clone(over), Arc::clone(done));
             std::thread::spawn(move || {
-                let mut kept: Option<Client> = None;
+                let field = ["", "Connection: close\r\n"][at % 2];
+                let request = format!("GET /a.txt HTTP/1.1\r\nHost: test\r\n{field}\r\n");
+                let connect = || (Client::connect(address), Instant::now());
+                let mut kept = None;
                 while !over.load(Ordering::Relaxed) {
-                    let mut client = kept.take().unwrap_or_else(|| Client::connect(address));
-                    let field = ["", "Connection: close\r\n"][at % 2];
-                    let response = client.request("GET", "/a.txt", field);
+                    let (mut client, last_sent) = kept.take().unwrap_or_else(connect);
+                    let is_sent = client.stream().write_all(request.as_bytes()).is_ok();
+                    let (sent, pause) = (Instant::now(), last_sent.elapsed());
+                    let is_answered =
+                        is_sent && client.stream().peek(&mut [0]).is_ok_and(|count| count > 0);
+                    if !is_answered {
+                        // A server that shuts down closes connections that are idle for so long. This
+                        // thread may have paused.
+                        assert!(pause >= Timeouts::default().idle_grace, "{pause:?}");
+                        continue;
+                    }
+                    let response = client.response();
                     assert_eq!(response.text(), "a");
                     done.fetch_add(1, Ordering::Relaxed);
                     if response.field("Connection") != Some("close") {
-                        kept = Some(client);
+                        kept = Some((client, sent));
                     }
                 }
             })
