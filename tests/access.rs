@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::static_files::write;
 use crate::support::h2::H2Client;
-use crate::support::{Client, TwsProcess};
+use crate::support::{Client, TwsProcess, eventually};
 
 /// Returns a folder with `www`, `host` and a settings file.
 fn machine(rules: &str) -> TempDir {
@@ -596,5 +596,79 @@ fn page_of_an_application_does_not_reveal_what_is_at_a_protected_path() {
     for (path, status) in [("/private", 403), ("/ghost", 403), ("/other", 200)] {
         let response = client.request("GET", path, "Accept: text/html\r\n");
         assert_eq!(response.status, status, "{path}");
+    }
+}
+
+/// A rewrite that is for missing paths, a file of a former root and an error are served where the path
+/// itself leads to nothing. There is something at the first path of each pair only.
+#[test]
+fn nothing_served_in_place_of_a_missing_path_reveals_a_protected_one() {
+    let denied = |path: &str| format!("[[access]]\npath = '{path}'\ndeny = ['all']\n");
+    let rules = [
+        denied("/private/*"),
+        denied("/ghost/*"),
+        denied("/admin.html"),
+        denied("/none.html"),
+    ]
+    .concat();
+    let rewrite = "[[rewrite]]\nfrom = '/*'\nto = '/a.txt'\nmissing = true\n";
+    let folder = machine(&format!("{rewrite}{rules}"));
+    let process = start(folder.path(), &[]);
+    for (path, expected) in [
+        ("/private", 403),
+        ("/ghost", 403),
+        ("/admin/", 403),
+        ("/none/", 403),
+        ("/other", 200),
+        ("/app", 301),
+    ] {
+        let mut client = process.client();
+        for fields in ["", "Range: bytes=0-0\r\n", "If-None-Match: *\r\n"] {
+            let found = status(&mut client, "GET", path, fields);
+            let expected = match (expected, fields) {
+                (200, "Range: bytes=0-0\r\n") => 206,
+                (200, "If-None-Match: *\r\n") => 304,
+                (expected, _) => expected,
+            };
+            assert_eq!(found, expected, "{path} {fields}");
+        }
+        let mut http2 = H2Client::connect(process.address);
+        assert_eq!(http2.get(path).status(), expected, "HTTP/2 {path}");
+    }
+}
+
+/// A page is still public if a rewrite leads to it and the folder of its name is protected.
+#[test]
+fn page_beside_a_protected_folder_is_public_with_rewrites_of_missing_paths() {
+    let rules = "[[rewrite]]\nfrom = '/*'\nto = '/a.txt'\nmissing = true\n\
+                 [[access]]\npath = '/blog/*'\ndeny = ['all']\n";
+    let folder = machine(rules);
+    write(folder.path(), "www/blog.html", "blog");
+    write(folder.path(), "www/blog/x.txt", "x");
+    let process = start(folder.path(), &[]);
+    assert_eq!(process.client().get("/blog").text(), "blog");
+}
+
+#[test]
+fn file_of_a_former_root_does_not_reveal_a_protected_folder() {
+    let rules = "keep-previous = '1h'\n\
+                 [[access]]\npath = '/private/*'\ndeny = ['all']\n\
+                 [[access]]\npath = '/ghost/*'\ndeny = ['all']\n";
+    let folder = machine(rules);
+    let at = folder.path();
+    for name in ["private", "ghost", "other"] {
+        write(at, &format!("old/{name}"), name);
+    }
+    fs::rename(at.join("www"), at.join("new")).expect("rename folder");
+    fs::rename(at.join("old"), at.join("www")).expect("rename folder");
+    let process = start(at, &[]);
+    let mut client = process.client();
+    assert_eq!(status(&mut client, "GET", "/private", ""), 200);
+    fs::rename(at.join("www"), at.join("old")).expect("rename folder");
+    fs::rename(at.join("new"), at.join("www")).expect("rename folder");
+    // The new root is served.
+    eventually!(|| status(&mut client, "GET", "/a.txt", "") == 200);
+    for (path, expected) in [("/private", 403), ("/ghost", 403), ("/other", 200)] {
+        assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
     }
 }

@@ -5,8 +5,8 @@
 //! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
 //! an application, which is served only where nothing else is found, is checked when it is. So is the slash
 //! variant of a path, which is the same path with its trailing slash removed, or added, when the response
-//! reveals whether there is something: a redirect there, or, if there is nothing, a 404 or the page of an
-//! application.
+//! reveals whether there is something: a redirect there, or what is served if there is nothing, which is an
+//! error, the page of an application, the target of a rewrite of missing paths, or a file of a former root.
 //!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to

@@ -151,8 +151,9 @@ impl<'a> Lookup<'a> {
         // A file that changes while it is read is read again, a few times.
         const ATTEMPTS: usize = 4;
         for _ in 0..ATTEMPTS {
-            let (opened, name) = match resolve() {
-                Ok(Resolved::File(opened, name)) => (opened, name),
+            let (opened, name, page_use) = match resolve() {
+                Ok(Resolved::File(opened, name)) => (opened, name, page_use),
+                Ok(Resolved::Fallback(opened, name)) => (opened, name, PageUse::Fallback),
                 Ok(Resolved::MissingSlash) => return Ok(LookupResult::MissingSlash),
                 Ok(Resolved::NoIndex) => return Ok(LookupResult::NoIndex),
                 Ok(Resolved::ExtraSlash) => return Ok(LookupResult::ExtraSlash),
@@ -165,6 +166,7 @@ impl<'a> Lookup<'a> {
             };
             if let Some(stale) = &stale
                 && stale.is_of(opened.metadata.id)
+                && stale.page_use == page_use
             {
                 cache.confirm(key, stale, snapshot.checked(stale, now));
                 return Ok(LookupResult::Representation(Arc::clone(stale)));

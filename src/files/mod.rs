@@ -164,7 +164,8 @@ impl StaticFiles {
             blocking: Blocking::Allowed,
         };
         let resolve = || resolver.resolve(request.path_bytes());
-        tree.rules.redirect(request).is_none() && matches!(resolve(), Ok(Resolved::File(..)))
+        let is_file = || matches!(resolve(), Ok(Resolved::File(..) | Resolved::Fallback(..)));
+        tree.rules.redirect(request).is_none() && is_file()
     }
 
     /// Returns the statistics of the cache of open files, for all hosts together.

@@ -70,6 +70,8 @@ struct Negotiated {
 pub(super) enum PageUse {
     /// The path leads to it.
     Requested,
+    /// A rewrite of missing paths leads to it.
+    Fallback,
     /// It is the page of a single-page application, served for a navigation to a missing page.
     Application,
     /// It is the page of an error.

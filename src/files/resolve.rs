@@ -15,6 +15,8 @@ use crate::site::SITE_FILE;
 pub(super) enum Resolved<'p> {
     /// A file, and its name beneath the root.
     File(OpenedFile, Cow<'p, [u8]>),
+    /// As [`File`](Self::File), for a rewrite of missing paths: nothing is at the path itself.
+    Fallback(OpenedFile, Cow<'p, [u8]>),
     /// A directory, and the path lacks its trailing slash.
     MissingSlash,
     /// A directory without an index file.
@@ -38,31 +40,31 @@ impl<'a> Resolver<'a> {
         if !self.rules.routes.contains_key(path)
             && let Some(rewritten) = self.rules.rewrites.apply(path)
         {
-            return self.resolve_rewritten(&rewritten);
+            let (opened, name) = self.resolve_rewritten(&rewritten)?;
+            return Ok(Resolved::File(opened, name.into()));
         }
         match self.resolve_plain(path) {
             Err(OpenError::NotFound) => match self.rules.fallback_rewrites.apply(path) {
-                Some(rewritten) => self.resolve_rewritten(&rewritten),
+                Some(rewritten) => {
+                    let (opened, name) = self.resolve_rewritten(&rewritten)?;
+                    Ok(Resolved::Fallback(opened, name.into()))
+                }
                 None => Err(OpenError::NotFound),
             },
             resolved => resolved,
         }
     }
 
-    /// Resolves a path that a rule has led to. A client cannot be redirected to its slash, nor is it
-    /// listed, because the client does not know it.
-    fn resolve_rewritten(self, path: &[u8]) -> Result<Resolved<'static>, OpenError> {
+    /// Returns the file, and its name, at a path that a rule has led to. A client cannot be redirected to
+    /// its slash, nor is it listed, because the client does not know it.
+    fn resolve_rewritten(self, path: &[u8]) -> Result<(OpenedFile, Vec<u8>), OpenError> {
         match self.resolve_plain(path)? {
-            Resolved::File(opened, name) => {
-                Ok(Resolved::File(opened, Cow::Owned(name.into_owned())))
-            }
+            Resolved::File(opened, name) => Ok((opened, name.into_owned())),
             Resolved::MissingSlash => match self.resolve_plain(&[path, b"/"].concat())? {
-                Resolved::File(opened, name) => {
-                    Ok(Resolved::File(opened, Cow::Owned(name.into_owned())))
-                }
+                Resolved::File(opened, name) => Ok((opened, name.into_owned())),
                 _ => Err(OpenError::NotFound),
             },
-            Resolved::NoIndex | Resolved::ExtraSlash => Err(OpenError::NotFound),
+            _ => Err(OpenError::NotFound),
         }
     }
 

@@ -99,7 +99,8 @@ impl SiteFiles {
         match served {
             Ok(response) => Ok(response),
             Err(ServeError::Postponed(postponed)) => Err(postponed),
-            Err(ServeError::Open(error)) => lookup.open_error(&error),
+            // Which error it is may depend on what is at the slash variant.
+            Err(ServeError::Open(error)) => Ok(lookup.open_error(&error)?.of_slash_variant()),
         }
     }
 
@@ -212,7 +213,10 @@ impl Lookup<'_> {
         match self.find() {
             Ok(LookupResult::Representation(plain)) => {
                 let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
-                Ok(self.represent(&representation)?)
+                match representation.page_use {
+                    PageUse::Fallback => Ok(self.represent(&representation)?.of_slash_variant()),
+                    _ => Ok(self.represent(&representation)?),
+                }
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::ExtraSlash) => Ok(remove_slash(&self.tree.rules, self.request)),
@@ -257,7 +261,8 @@ impl Lookup<'_> {
                     );
                     let key = CacheKey::of_path(self.path());
                     let representation = former.encoded(&key, plain)?;
-                    return Ok(Some(former.represent(&representation)?));
+                    let response = former.represent(&representation)?;
+                    return Ok(Some(response.of_slash_variant()));
                 }
                 Err(ServeError::Postponed(postponed)) => return Err(postponed.into()),
                 _ => {}

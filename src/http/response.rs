@@ -44,8 +44,8 @@ enum Subject {
     Path,
     /// The page of a single-page application, in place of what the path lacks.
     Application,
-    /// What is at the slash variant of the path, with its trailing slash removed, or added: the response
-    /// redirects there.
+    /// Also what is at the slash variant of the path, with its trailing slash removed, or added: the
+    /// response redirects there, or is what is served if there is nothing.
     SlashVariant,
 }
 
@@ -519,7 +519,8 @@ impl Response {
         self
     }
 
-    /// Marks the response as a redirect to the slash variant of the path, because something is there.
+    /// Marks the response as one that depends on whether something is at the slash variant of the path: a
+    /// redirect there, or what is served if there is nothing.
     pub(crate) fn of_slash_variant(mut self) -> Self {
         self.subject = Subject::SlashVariant;
         self

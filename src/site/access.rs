@@ -57,7 +57,8 @@ pub struct RequiredPasswords {
     /// Those that are required as well if the response is the page of a single-page application.
     pub files_of_application: BTreeSet<PathBuf>,
     /// Those that are required as well if the response reveals whether there is something at the same path
-    /// with its trailing slash removed, or added: a redirect there, a 404, or the page of an application.
+    /// with its trailing slash removed, or added: a redirect there, or what is served if there is nothing,
+    /// such as a 404 or the page of an application.
     pub files_of_slash_variant: BTreeSet<PathBuf>,
 }
 
