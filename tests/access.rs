@@ -163,6 +163,35 @@ mod passwords {
         assert_eq!(status(&mut other.client(), "GET", "/private", ANA), 301);
     }
 
+    /// The name is that of a folder, whether its path has a slash or not.
+    #[test]
+    fn change_without_the_slash_of_a_protected_folder_needs_its_password() {
+        let rules = "[manage]\ndelete = 'permanent'\n[upload]\n\
+                     [[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/ghost/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/a.txt'\nfile = 'ana.txt'\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &["--auth-failures=1000:1000"]);
+        let moved = "Destination: /moved\r\n";
+        for (method, path, fields, with_login) in [
+            ("PUT", "/private", "Content-Length: 0\r\n", 409),
+            ("MKCOL", "/private", "", 409),
+            ("MOVE", "/ghost", moved, 404),
+            ("DELETE", "/ghost", "", 404),
+            ("DELETE", "/a.txt/", "", 204),
+            ("DELETE", "/private", "", 204),
+        ] {
+            for login in ["", BO] {
+                let fields = format!("{fields}{login}");
+                let found = status(&mut process.client(), method, path, &fields);
+                assert_eq!(found, 401, "{method} {path} {login}");
+            }
+            let fields = format!("{fields}{ANA}");
+            let found = status(&mut process.client(), method, path, &fields);
+            assert_eq!(found, with_login, "{method} {path}");
+        }
+    }
+
     /// Browsers send the password of the site for a page beside a folder that has another password.
     #[test]
     fn page_beside_a_folder_with_another_password_needs_that_of_the_site() {
@@ -670,5 +699,104 @@ fn file_of_a_former_root_does_not_reveal_a_protected_folder() {
     eventually!(|| status(&mut client, "GET", "/a.txt", "") == 200);
     for (path, expected) in [("/private", 403), ("/ghost", 403), ("/other", 200)] {
         assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
+    }
+}
+
+/// A change looks for a file and for a folder of each of its names. There is something at the first of two
+/// paths only.
+#[test]
+fn changes_do_not_reveal_what_is_at_a_protected_path() {
+    let protected = [
+        "/private/*",
+        "/ghost/*",
+        "/a.txt",
+        "/none.txt",
+        "/page/index.html",
+        "/lost/index.html",
+    ];
+    let denied = |path| format!("[[access]]\npath = '{path}'\ndeny = ['all']\n");
+    let rules: String = protected.into_iter().map(denied).collect();
+    let keys = "[upload]\nparents = true\n[manage]\ndelete = 'permanent'\n";
+    let folder = machine(&format!("{keys}{rules}"));
+    let at = folder.path();
+    write(at, "www/page/index.html", "page");
+    write(at, "www/page/free.txt", "free");
+    for name in ["b.txt", "c.txt"] {
+        write(at, &format!("www/{name}"), name);
+    }
+    let process = start(at, &[]);
+    let form = |name: &str| {
+        format!(
+            "--XyZ\r\nContent-Disposition: form-data; name=\"f\"; filename=\"{name}\"\r\n\r\n\
+             new\r\n--XyZ--\r\n"
+        )
+    };
+    let form_type = "Content-Type: multipart/form-data; boundary=XyZ\r\n";
+    for (method, paths, fields, content, expected) in [
+        ("DELETE", ["/private", "/ghost"], "", ["", ""], 403),
+        ("DELETE", ["/a.txt/", "/none.txt/"], "", ["", ""], 403),
+        (
+            "MOVE",
+            ["/private", "/ghost"],
+            "Destination: /m\r\n",
+            ["", ""],
+            403,
+        ),
+        (
+            "MOVE",
+            ["/a.txt/", "/none.txt/"],
+            "Destination: /m\r\n",
+            ["", ""],
+            403,
+        ),
+        ("MKCOL", ["/private", "/ghost"], "", ["", ""], 403),
+        ("MKCOL", ["/a.txt/", "/none.txt/"], "", ["", ""], 403),
+        ("PUT", ["/private", "/ghost"], "", ["new", "new"], 403),
+        ("PUT", ["/a.txt/x", "/none.txt/x"], "", ["new", "new"], 403),
+        ("PUT", ["/page.html", "/lost.html"], "", ["new", "new"], 403),
+        (
+            "POST",
+            ["/", "/"],
+            form_type,
+            [&form("private")[..], &form("ghost")],
+            403,
+        ),
+    ] {
+        let mut responses = Vec::new();
+        for (path, content) in paths.into_iter().zip(content) {
+            let mut client = process.client();
+            let len = content.len();
+            client.send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {len}\r\n\r\n{content}"
+            ));
+            let response = client.response();
+            assert_eq!(response.status, expected, "{method} {path}");
+            responses.push(response.text().replace("private", "ghost"));
+        }
+        assert_eq!(responses[0], responses[1], "{method} {paths:?}");
+    }
+    let mut client = process.client();
+    for (source, destinations) in [
+        ("/b.txt", ["/private", "/ghost"]),
+        ("/app/", ["/private", "/ghost"]),
+        ("/app/", ["/a.txt", "/none.txt"]),
+    ] {
+        for destination in destinations {
+            let fields = format!("Destination: {destination}\r\n");
+            let found = status(&mut client, "MOVE", source, &fields);
+            assert_eq!(found, 403, "MOVE {source} {destination}");
+        }
+    }
+    for (method, path, fields, expected) in [
+        ("PUT", "/new/x.txt", "Content-Length: 0\r\n", 201),
+        ("MOVE", "/new", "Destination: /moved\r\n", 201),
+        ("DELETE", "/moved", "", 204),
+        ("DELETE", "/b.txt", "", 204),
+        ("DELETE", "/c.txt/", "", 204),
+        ("DELETE", "/page/free.txt", "", 204),
+        ("DELETE", "/absent", "", 404),
+    ] {
+        let found = status(&mut client, method, path, fields);
+        assert_eq!(found, expected, "{method} {path}");
     }
 }

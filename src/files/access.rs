@@ -8,6 +8,9 @@
 //! reveals whether there is something: a redirect there, or what is served if there is nothing, which is an
 //! error, the page of an application, the target of a rewrite of missing paths, or a file of a former root.
 //!
+//! A change of the tree looks for a file and for a folder of each of its names, whether there is a slash at
+//! the end or not, so the rules for both apply to it before anything is looked up.
+//!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
 //! all clients to which that path is open: [`Rules::permit_as_well`].
@@ -15,7 +18,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::StatusCode;
+use ::http::{Method, StatusCode};
 
 use super::access_rules::Aliases;
 use super::rules::{CleanUrls, RouteTarget, Rules};
@@ -27,6 +30,32 @@ use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::RequiredPasswords;
 
 impl Rules {
+    /// Returns the files that a request may get or change, each by the paths that lead to it.
+    fn files_of(&self, request: &Request<'_>) -> Vec<Aliases> {
+        let mut files = self.files_at(request.path_bytes());
+        files.extend(self.other_changed_files(request));
+        files
+    }
+
+    /// As [`files_of`](Self::files_of), without routes and rewrites.
+    fn plain_files_of(&self, request: &Request<'_>) -> Vec<Aliases> {
+        let mut files = self.plain_files_at(request.path_bytes().to_vec());
+        files.extend(self.other_changed_files(request));
+        files
+    }
+
+    /// Returns the files at the slash variant of a request's path, if a change of the path is one of what
+    /// is there.
+    fn other_changed_files(&self, request: &Request<'_>) -> Vec<Aliases> {
+        let is_change = match *request.method() {
+            Method::PUT | Method::DELETE => true,
+            ref method => matches!(method.as_str(), "MKCOL" | "MOVE"),
+        };
+        let variant = is_change.then(|| slash_variant(request.path_bytes()));
+        let variant = variant.flatten();
+        variant.map_or(Vec::new(), |path| self.plain_files_at(path))
+    }
+
     /// Returns the files that a request for `path` may get, each by the paths that lead to it.
     fn files_at(&self, path: &[u8]) -> Vec<Aliases> {
         // Requests for the server (`OPTIONS *`) and for other servers are subject to the rules for `/`.
@@ -52,11 +81,11 @@ impl Rules {
     /// Returns the files that may be served at the slash variant of a path, if a request for this path may
     /// be redirected there.
     fn files_at_slash_variant(&self, path: &[u8]) -> Vec<Aliases> {
-        match path.strip_suffix(b"/") {
-            Some([]) => Vec::new(),
-            Some(_) if self.clean_urls == CleanUrls::Off => Vec::new(),
-            Some(page) => self.plain_files_at(page.to_vec()),
-            None => self.plain_files_at([path, b"/"].concat()),
+        match slash_variant(path) {
+            Some(page) if self.clean_urls == CleanUrls::On || page.ends_with(b"/") => {
+                self.plain_files_at(page)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -110,22 +139,35 @@ impl Rules {
         if !self.access.has_rules() {
             return true;
         }
-        let requested = self.plain_files_at(request.path_bytes().to_vec());
+        let requested = self.plain_files_of(request);
         let others = self.plain_files_at([b"/", name].concat());
         let method = request.method();
         let permits = |other| self.access.permit_as_well(&requested, other, method);
         others.iter().all(permits)
     }
 
-    /// As [`permit_as_well`](Self::permit_as_well), for a folder, whose name has no slash at its end, and
-    /// all that is beneath it.
-    pub(super) fn permit_folder_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
+    /// As [`permit_as_well`](Self::permit_as_well), for a name without a slash at its end at which there may
+    /// be a file or a folder.
+    pub(super) fn permit_name_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
+        self.permit_as_well(request, name) && self.permit_as_well(request, &[name, b"/"].concat())
+    }
+
+    /// As [`permit_as_well`](Self::permit_as_well), for all that is or may be beneath a folder, whose name
+    /// has no slash at its end.
+    pub(super) fn permit_beneath_as_well(&self, request: &Request<'_>, name: &[u8]) -> bool {
         let folder = [b"/", name, b"/"].concat();
-        let requested = self.plain_files_at(request.path_bytes().to_vec());
-        let method = request.method();
-        self.permit_as_well(request, name)
-            && self.permit_as_well(request, &folder[1..])
-            && self.access.permit_beneath(&requested, &folder, method)
+        let requested = self.plain_files_of(request);
+        self.access
+            .permit_beneath(&requested, &folder, request.method())
+    }
+}
+
+/// Returns the path with its trailing slash removed, or added; `None` for `/`.
+fn slash_variant(path: &[u8]) -> Option<Vec<u8>> {
+    match path.strip_suffix(b"/") {
+        Some([]) => None,
+        Some(file) => Some(file.to_vec()),
+        None => Some([path, b"/"].concat()),
     }
 }
 
@@ -141,7 +183,7 @@ impl VirtualHosts {
         };
         let mut required = RequiredPasswords::default();
         if rules.access.has_password_rules() {
-            let files = rules.files_at(request.path_bytes()).into_iter();
+            let files = rules.files_of(request).into_iter();
             required.files = files.filter_map(file).collect();
             let page = application(rules, request);
             required.files_of_application = page.and_then(file).into_iter().collect();
@@ -167,7 +209,7 @@ impl VirtualHosts {
     /// Returns whether a client may request what it asks for.
     fn is_permitted(&self, request: &Request<'_>) -> bool {
         let rules = &self.quietly_site_of(request).tree.rules;
-        let files = rules.files_at(request.path_bytes());
+        let files = rules.files_of(request);
         files.iter().all(|paths| permits(rules, paths, request))
     }
 

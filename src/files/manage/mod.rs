@@ -3,7 +3,7 @@
 //!
 //! What a request cannot reach with GET cannot be changed: hidden names, what symbolic links lead to
 //! outside of the root, the files of the server itself, and folders that contain one. Neither can what
-//! rules about access protect and not the requested path. A symbolic link is renamed or deleted itself.
+//! rules about access protect and not the requested path, with or without a slash. A symbolic link is renamed or deleted itself.
 //! Nothing is replaced. Pages of other origins are rejected as with uploads.
 
 mod erase;
@@ -101,7 +101,7 @@ struct Source {
 
 impl Lookup<'_> {
     fn create_folder(&self, name: &[u8]) -> Result<Response, ExplainedError> {
-        self.check_access(name, true)?;
+        self.check_access_beneath(name)?;
         let folder = self.parent_of(name)?;
         self.check_new(name)?;
         if explain_log::is_explained() {
@@ -125,7 +125,10 @@ impl Lookup<'_> {
 
     fn rename(&self, from: &[u8], to: &[u8]) -> Result<Response, ExplainedError> {
         let source = self.source(from)?;
-        self.check_access(to, source.is_folder)?;
+        check_access(self.tree.rules.permit_name_as_well(self.request, to))?;
+        if source.is_folder {
+            self.check_access_beneath(to)?;
+        }
         let is_beneath = to
             .strip_prefix(from)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
@@ -194,8 +197,9 @@ impl Lookup<'_> {
             let explanation = "the server itself reads or writes this file, or one in this folder";
             return Err(ExplainedError::forbidden(explanation));
         }
-        self.check_access(name, is_folder)?;
-        if !is_folder {
+        if is_folder {
+            self.check_access_beneath(name)?;
+        } else {
             let precondition = self.precondition(name, self.request.method());
             if precondition? != Precondition::Proceed {
                 return Err(ExplainedError::new(
@@ -208,21 +212,9 @@ impl Lookup<'_> {
         Ok(Source { folder, is_folder })
     }
 
-    /// Checks the rules about access to what is changed: the request was checked for its own path only.
-    fn check_access(&self, name: &[u8], is_folder: bool) -> Result<(), ExplainedError> {
-        let rules = &self.tree.rules;
-        let is_permitted = if is_folder {
-            rules.permit_folder_as_well(self.request, name)
-        } else {
-            rules.permit_as_well(self.request, name)
-        };
-        if is_permitted {
-            return Ok(());
-        }
-        let explanation = "a rule about access is about the destination or a part of what is changed, \
-                           and not about the requested path";
-        Err(ExplainedError::forbidden(explanation)
-            .with_remedy("end the path of a folder with a slash"))
+    /// Checks the rules about access to what is or may be beneath a folder.
+    fn check_access_beneath(&self, folder: &[u8]) -> Result<(), ExplainedError> {
+        check_access(self.tree.rules.permit_beneath_as_well(self.request, folder))
     }
 
     /// Opens the folder of `name`, which may not exist.
@@ -251,6 +243,18 @@ impl Lookup<'_> {
         }
         Ok(())
     }
+}
+
+/// Checks the result of the rules about access to what is changed: the request was checked for its own path
+/// only.
+fn check_access(is_permitted: bool) -> Result<(), ExplainedError> {
+    if is_permitted {
+        return Ok(());
+    }
+    Err(ExplainedError::forbidden(
+        "a rule about access is about the destination or a part of what is changed, and not about the \
+         requested path",
+    ))
 }
 
 /// Renames, and replaces nothing: `EEXIST` otherwise.

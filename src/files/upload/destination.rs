@@ -62,7 +62,7 @@ impl UploadDestination<'_> {
         }
         match (existing, self.policy.overwrite) {
             (ExistingEntry::File, OverwritePolicy::Keep) => Err(Errno::EXIST.into()),
-            (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow() => {
+            (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow()? => {
                 let explanation = "the file would be served in place of another";
                 let remedy = "allow this with --upload-overwrite";
                 Err(ExplainedError::conflict(explanation).with_remedy(remedy))
@@ -73,7 +73,11 @@ impl UploadDestination<'_> {
 
     /// True if a new file would be served where another one is served now: as its sidecar, at its
     /// path without `.html`, or as the index file of a folder that has one.
-    fn would_shadow(&self) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// A rule about access is about such a file, which may exist, and not about the requested path.
+    fn would_shadow(&self) -> Result<bool, ExplainedError> {
         let rules = &self.lookup.tree.rules;
         let plain = [&b".br"[..], b".zst", b".gz"]
             .iter()
@@ -84,16 +88,20 @@ impl UploadDestination<'_> {
             CleanUrls::On => Some([self.name, b".html"].concat()),
             CleanUrls::Off => None,
         };
-        let mut others = plain
-            .map(<[u8]>::to_vec)
-            .into_iter()
-            .chain(page)
-            .chain(self.shadowed_indexes());
-        let is_file = |name: Vec<u8>| {
-            let opened = self.lookup.snapshot.root.get(&name, self.lookup.blocking);
+        let others = plain.map(<[u8]>::to_vec).into_iter().chain(page);
+        let others: Vec<_> = others.chain(self.shadowed_indexes()).collect();
+        let lookup = self.lookup;
+        let is_permitted = |name: &Vec<u8>| rules.permit_as_well(lookup.request, name);
+        if !others.iter().all(is_permitted) {
+            let explanation = "a rule about access is about a file in place of which this one would be \
+                               served, and not about the requested path";
+            return Err(ExplainedError::forbidden(explanation));
+        }
+        let is_file = |name: &Vec<u8>| {
+            let opened = lookup.snapshot.root.get(name, lookup.blocking);
             matches!(opened, Ok(OpenedPath::File(_)))
         };
-        others.any(is_file)
+        Ok(others.iter().any(is_file))
     }
 
     /// Returns the names of index files that a new file would precede: in its own folder those after

@@ -23,7 +23,6 @@ use super::explained_error::ExplainedError;
 use super::lookup::Lookup;
 use super::resolve::file_name;
 use super::root::{Blocking, OpenError};
-use super::rules::Rules;
 use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
 use crate::client_key::ClientKey;
@@ -210,7 +209,7 @@ impl<'a> UploadRequest<'a> {
         let folder = match self.policy.parents {
             // `tws explain` creates nothing.
             ParentFolders::Created if !explain_log::is_explained() => {
-                check_parents(&self.lookup.tree.rules, parent)?;
+                self.check_parents(parent)?;
                 root.create_folders(parent)
             }
             ParentFolders::Created | ParentFolders::MustExist => root.folder(parent),
@@ -263,11 +262,28 @@ impl<'a> UploadRequest<'a> {
     /// Checks the rules about access to a file that a form names: the request was checked for the folder.
     fn check_access(self, name: &[u8]) -> Result<(), ExplainedError> {
         let lookup = self.lookup;
-        if lookup.tree.rules.permit_as_well(lookup.request, name) {
+        if lookup.tree.rules.permit_name_as_well(lookup.request, name) {
             return Ok(());
         }
         let explanation = "a rule about access is about this file and not about its folder";
         Err(ExplainedError::forbidden(explanation).with_remedy("send it with PUT"))
+    }
+
+    /// Checks that folders of these names, which may be created, could be served, and the rules about access
+    /// to them: a file may have such a name.
+    fn check_parents(self, parent: &[u8]) -> Result<(), ExplainedError> {
+        let Lookup { tree, request, .. } = self.lookup;
+        let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        for (end, _) in slashes {
+            let name = &parent[..end];
+            check_name(&tree.rules, name)?;
+            if !tree.rules.permit_as_well(request, name) {
+                return Err(ExplainedError::forbidden(
+                    "a rule about access is about the name of a folder above the file, and not about it",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn store_form(
@@ -319,15 +335,6 @@ impl<'a> UploadRequest<'a> {
         }
         report.response(self.lookup.request)
     }
-}
-
-/// Checks that folders of these names, which may be created, could be served.
-fn check_parents(rules: &Rules, parent: &[u8]) -> Result<(), ExplainedError> {
-    let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    for (end, _) in slashes {
-        check_name(rules, &parent[..end])?;
-    }
-    Ok(())
 }
 
 /// Returns the last component of a file name sent by a browser, which may be a path of the client's
