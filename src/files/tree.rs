@@ -356,17 +356,27 @@ impl Tree {
             } else {
                 "the old one is served"
             };
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied => {
+            // What a link leads to is not where the former root was, so the sandbox may block it.
+            let link = std::fs::read_link(&self.location).ok();
+            let remedy = match (error.kind(), &link) {
+                (io::ErrorKind::PermissionDenied, Some(_)) => {
+                    "if its mode permits reading, the sandbox blocks it: put a folder in place of the \
+                     link, or restart tws to serve what it leads to"
+                }
+                (io::ErrorKind::PermissionDenied, None) => {
                     "if its mode permits reading, the sandbox blocks it: restart tws now, and to need \
                      no restart next time, serve a folder inside it (dist), or use --no-sandbox"
                 }
                 _ => "it is tried again",
             };
-            log::warn!(
-                "{path}: the folder was replaced and the new one cannot be opened: {error}; {served}; \
-                 {remedy}"
-            );
+            let replaced = match link {
+                Some(target) => format!(
+                    "the root is now a symbolic link to {}, which cannot be opened",
+                    target.display()
+                ),
+                None => "the folder was replaced and the new one cannot be opened".to_owned(),
+            };
+            log::warn!("{path}: {replaced}: {error}; {served}; {remedy}");
         }
     }
 
