@@ -47,6 +47,9 @@ const BODY_COST_BYTES: usize = MAX_CALL_BYTES;
 /// Events taken from the kernel per iteration.
 const EVENTS_PER_ITERATION: usize = 1024;
 
+/// Connections that are cut per iteration at the end of the drain time: about 5 ms.
+const CUTS_PER_ITERATION: usize = 64;
+
 /// Deadlines are checked after at most this many consecutive iterations that were full of events.
 const MAX_ITERATIONS_WITHOUT_DEADLINES: usize = 16;
 
@@ -58,6 +61,8 @@ pub(crate) struct Worker {
     state: LoopState,
     /// When the remaining connections are cut, once the server drains.
     drained_by: Option<Instant>,
+    /// Whether the log says that they are being cut.
+    is_cut_logged: bool,
 }
 
 /// Memory that is kept from one iteration to the next.
@@ -94,6 +99,7 @@ impl Worker {
             tokens: TokenAllocator::default(),
             state: LoopState::new(parts.handle, config, handler, pools, access_log),
             drained_by: None,
+            is_cut_logged: false,
         }
     }
 
@@ -154,7 +160,7 @@ impl Worker {
             access_log.flush();
         }
         if self.drained_by.is_some_and(|end| self.state.cx.now >= end) {
-            self.cut_all();
+            self.cut_portion();
         }
         if self.state.cx.recording == RecordMode::On {
             let metrics = &self.state.handle.stats.metrics;
@@ -215,14 +221,6 @@ impl Worker {
             self.state.pending.retain(token, |_| false);
             drop_caught(slot, "connection: a part of a response");
             self.state.handle.stats.uncount_connection();
-        }
-    }
-
-    /// Runs `visit` on all slots.
-    fn visit_all(&mut self, visit: impl Fn(&mut Slot, &mut LoopState) -> Flow) {
-        let tokens: Vec<Token> = self.slots.iter().map(|(_, slot)| slot.token).collect();
-        for token in tokens {
-            self.visit(token, &visit);
         }
     }
 
@@ -445,15 +443,21 @@ impl Worker {
         }
     }
 
-    fn cut_all(&mut self) {
-        if !self.slots.is_empty() {
-            let count = self.slots.len();
+    /// Cuts some of the connections after the drain time, so that observers and the supervisor get replies
+    /// while thousands are cut. The next iteration follows at once, as the time is over.
+    fn cut_portion(&mut self) {
+        let count = self.slots.len();
+        if count > 0 && !std::mem::replace(&mut self.is_cut_logged, true) {
             log::warn!("shutdown: drain time is over; cutting {count} connections");
         }
-        self.visit_all(|slot, state| {
-            slot.connection.cut();
-            state.drive(slot, DriveScope::All)
-        });
+        let portion = self.slots.iter().take(CUTS_PER_ITERATION);
+        let tokens: Vec<Token> = portion.map(|(_, slot)| slot.token).collect();
+        for token in tokens {
+            self.visit(token, |slot, state| {
+                slot.connection.cut();
+                state.drive(slot, DriveScope::All)
+            });
+        }
     }
 }
 
@@ -702,6 +706,30 @@ mod tests {
         }
         for stream in &mut streams {
             assert!(receives(stream, "data: two\n"));
+        }
+    }
+
+    #[test]
+    fn connections_are_cut_in_portions_at_the_end_of_the_drain_time() {
+        let mut worker = worker();
+        let mut buffers = IterationBuffers::new();
+        let (mut streams, other) = open_streams(&mut worker, &mut buffers);
+        streams.push(other);
+        let drain = WorkerMessage::Drain(Duration::ZERO);
+        worker.state.handle.mailbox.send(drain);
+        worker.run_iteration(&mut buffers).expect("an iteration");
+        assert!(worker.slots.len() > STREAMS / 4, "{}", worker.slots.len());
+        // One that was accepted late.
+        let late = connect(&worker, &listener());
+        streams.push(late);
+        let mut iterations = 0;
+        while !worker.slots.is_empty() {
+            worker.run_iteration(&mut buffers).expect("an iteration");
+            iterations += 1;
+        }
+        assert!(iterations < STREAMS / 4, "{iterations} iterations");
+        for stream in &mut streams {
+            assert!(!receives(stream, "no such text"));
         }
     }
 
