@@ -241,8 +241,9 @@ pub enum ProxyProtocol {
 ///
 /// Files, bodies and streams that a handler's responses own are not included, nor are the socket buffers
 /// of the kernel. Of such bodies, a connection of HTTP/2 holds those of at most 20 responses beyond 1 MiB:
-/// the next request waits until it has sent some. An idle connection has no buffers. With TLS a connection has a session of about 8 KiB, and
-/// up to 128 KiB of encrypted data while it sends.
+/// the next request waits until it has sent some. An idle connection has no buffers. With TLS a connection
+/// has a session of about 4 KiB, up to 40 KiB of received data, and up to 128 KiB of encrypted data while
+/// it sends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {

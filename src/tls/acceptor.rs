@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::server::{AcceptedAlert, Acceptor, ClientHello};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{CommonState, ServerConfig};
 
 use super::certificate::ServerCertificate;
 use super::challenges::Challenges;
 use super::resolver::{Certificates, choose};
+use super::session::Session;
 use crate::config::Http2;
 
 /// The protocol identifiers of ALPN (RFC 7301 §6, RFC 9113 §3.2).
@@ -31,6 +32,21 @@ pub(crate) struct TlsAcceptor {
     http2: Option<Arc<ServerConfig>>,
     certificates: Arc<Certificates>,
     challenges: Arc<Challenges>,
+}
+
+/// Collects the first message of a client, before the configuration of its session is chosen.
+#[derive(Default)]
+pub(crate) struct FirstMessage {
+    parser: Acceptor,
+    received: Vec<u8>,
+}
+
+/// What a client has sent is not acceptable.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) error: rustls::Error,
+    /// The records to be sent to the client.
+    pub(crate) alert: Vec<u8>,
 }
 
 /// The certificate that a session was served with, among the certificates that the server had then.
@@ -64,27 +80,53 @@ impl TlsAcceptor {
         }
     }
 
-    /// Begins a session if the first message of the client has arrived; `None` before.
+    /// Adds received bytes to the first message of a client. Begins a session if it is complete; `None`
+    /// before.
     pub(crate) fn accept(
         &self,
-        hello: &mut Acceptor,
-    ) -> Result<Option<ServerConnection>, (rustls::Error, AcceptedAlert)> {
-        let Some(accepted) = hello.accept()? else {
-            return Ok(None);
-        };
-        if let Some(config) = self.challenges.session_config(&accepted.client_hello()) {
-            return accepted.into_connection(config).map(Some);
+        first: &mut FirstMessage,
+        received: &[u8],
+    ) -> Result<Option<Session>, Rejected> {
+        first.received.extend_from_slice(received);
+        let mut unread = received;
+        while !unread.is_empty() {
+            // The reader is memory, so that the error is a message that is too large.
+            if let Err(error) = first.parser.read_tls(&mut unread) {
+                return Err(Rejected {
+                    error: rustls::Error::General(error.to_string()),
+                    alert: Vec::new(),
+                });
+            }
         }
-        let config = match &self.http2 {
-            Some(config) if offers_http2(&accepted.client_hello()) => config,
-            _ => &self.http1,
+        let accepted = match first.parser.accept() {
+            Ok(None) => return Ok(None),
+            Ok(Some(accepted)) => accepted,
+            Err((error, mut message)) => {
+                let mut alert = Vec::new();
+                // Writing to memory does not fail.
+                let _ = message.write_all(&mut alert);
+                return Err(Rejected { error, alert });
+            }
         };
-        accepted.into_connection(Arc::clone(config)).map(Some)
+        let hello = accepted.client_hello();
+        let received = std::mem::take(&mut first.received);
+        Session::new(self.config_for(&hello), self.served(&hello), received).map(Some)
     }
 
-    /// Returns the certificate of a session whose client has requested a name (SNI).
-    pub(crate) fn served(&self, session: &ServerConnection) -> Option<ServedCertificate> {
-        let name = session.server_name()?;
+    /// Returns the configuration of a session with a client.
+    fn config_for(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        if let Some(config) = self.challenges.session_config(hello) {
+            return config;
+        }
+        match &self.http2 {
+            Some(config) if offers_http2(hello) => Arc::clone(config),
+            _ => Arc::clone(&self.http1),
+        }
+    }
+
+    /// Returns the certificate for a client that requests a name (SNI).
+    fn served(&self, hello: &ClientHello<'_>) -> Option<ServedCertificate> {
+        let name = hello.server_name()?;
         let certificates = self.certificates.current();
         // Certificates of the same names differ in the type of their keys only.
         let served = choose(&certificates, Some(name), |_| true)?;
@@ -102,7 +144,7 @@ fn offers_http2(hello: &ClientHello<'_>) -> bool {
 }
 
 /// Returns true if the client has selected HTTP/2.
-pub(crate) fn is_http2(session: &ServerConnection) -> bool {
+pub(crate) fn is_http2(session: &CommonState) -> bool {
     session.alpn_protocol() == Some(HTTP2)
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, CustomExtension};
 use rustls::server::ClientHello;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{CommonState, ServerConfig};
 
 use super::certificate::ServerCertificate;
 use super::provider::provider;
@@ -53,7 +53,7 @@ impl Challenges {
 }
 
 /// Returns true if the session has validated a name. Nothing follows its handshake (RFC 8737 §3).
-pub(crate) fn is_validation(session: &ServerConnection) -> bool {
+pub(crate) fn is_validation(session: &CommonState) -> bool {
     session.alpn_protocol() == Some(ACME_TLS)
 }
 

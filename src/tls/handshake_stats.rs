@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::crypto::SupportedKxGroup;
-use rustls::{HandshakeKind, NamedGroup, ServerConnection};
+use rustls::{CommonState, HandshakeKind, NamedGroup};
 
 /// The kinds of handshakes. The last one is full, after a request for a key of another group.
 const KINDS: [(HandshakeKind, &str); 3] = [
@@ -27,7 +27,7 @@ pub(crate) struct HandshakeStats([[AtomicU64; GROUPS.len()]; KINDS.len()]);
 
 impl HandshakeStats {
     /// Counts the handshake of a session that is established.
-    pub(crate) fn count(&self, session: &ServerConnection) {
+    pub(crate) fn count(&self, session: &CommonState) {
         let group = session.negotiated_key_exchange_group();
         let group = group.map(SupportedKxGroup::name);
         let group = GROUPS.iter().position(|(known, _)| *known == group);

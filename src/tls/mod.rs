@@ -18,6 +18,7 @@ mod key_pair;
 mod pem;
 mod provider;
 mod resolver;
+mod session;
 mod tickets;
 
 use std::sync::Arc;
@@ -34,11 +35,12 @@ use challenges::Challenges;
 use resolver::{Certificates, LoadedFiles};
 use tickets::Ticketer;
 
-pub(crate) use acceptor::{ServedCertificate, TlsAcceptor, is_http2};
+pub(crate) use acceptor::{FirstMessage, Rejected, ServedCertificate, TlsAcceptor, is_http2};
 pub use certificate::ServerCertificate;
 pub(crate) use challenges::is_validation;
 pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
+pub(crate) use session::{Session, SocketRead};
 pub use tickets::TicketKeys;
 
 /// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.

@@ -6,27 +6,26 @@ use libcrux_ml_kem::mlkem768;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::Acceptor;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, NamedGroup,
-    PeerMisbehaved, RootCertStore, ServerConnection, SignatureScheme, SupportedProtocolVersion,
+    PeerMisbehaved, RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::hybrid_group::X25519MlKem768;
 use super::provider::provider;
-use super::{ServerCertificate, Tls, TlsAcceptor, is_validation};
+use super::{FirstMessage, ServerCertificate, Session, Tls, TlsAcceptor, is_validation};
 use crate::config::Http2;
 
-const NAME: &str = "a.test";
+pub(super) const NAME: &str = "a.test";
 
-fn tls() -> Tls {
+pub(super) fn tls() -> Tls {
     Tls::self_signed(&[NAME.to_owned()]).expect("a certificate")
 }
 
-fn client(
+pub(super) fn client(
     tls: &Tls,
     provider: CryptoProvider,
     version: &'static SupportedProtocolVersion,
@@ -46,46 +45,54 @@ fn client(
 }
 
 /// Completes a handshake, and passes on the tickets.
-fn handshake(
+pub(super) fn handshake(
     acceptor: &TlsAcceptor,
     config: &Arc<ClientConfig>,
-) -> Result<(ClientConnection, ServerConnection), Error> {
+) -> Result<(ClientConnection, Session), Error> {
     let name = ServerName::try_from(NAME).expect("a name");
     let mut client = ClientConnection::new(Arc::clone(config), name)?;
-    let mut hello = Acceptor::default();
-    let mut bytes = Vec::new();
-    client.write_tls(&mut bytes).expect("written");
-    hello.read_tls(&mut &bytes[..]).expect("read");
-    let accepted = acceptor.accept(&mut hello);
-    let mut server = accepted.map_err(|(error, _)| error)?.expect("a message");
+    let mut first = FirstMessage::default();
+    let accepted = acceptor.accept(&mut first, &sent(&mut client));
+    let mut server = accepted
+        .map_err(|rejected| rejected.error)?
+        .expect("a message");
     loop {
-        let mut to_client = Vec::new();
-        while server.wants_write() {
-            server.write_tls(&mut to_client).expect("written");
-        }
-        let mut unread = &to_client[..];
-        while !unread.is_empty() {
-            client.read_tls(&mut unread).expect("read");
-            client.process_new_packets()?;
-        }
-        let mut to_server = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut to_server).expect("written");
-        }
+        let to_client = server.records().to_vec();
+        server.on_sent(to_client.len());
+        receive(&mut client, &to_client)?;
+        let to_server = sent(&mut client);
         if to_client.is_empty() && to_server.is_empty() {
-            assert!(!client.is_handshaking() && !server.is_handshaking());
+            assert!(!client.is_handshaking() && !server.state().is_handshaking());
             return Ok((client, server));
         }
         let mut unread = &to_server[..];
         while !unread.is_empty() {
-            server.read_tls(&mut unread).expect("read");
-            server.process_new_packets()?;
+            server
+                .receive(&mut unread, &mut Vec::new())
+                .expect("valid records");
         }
     }
 }
 
-fn group_of(session: &ServerConnection) -> Option<NamedGroup> {
-    let group = session.negotiated_key_exchange_group();
+/// Returns what a client sends.
+pub(super) fn sent(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).expect("written");
+    }
+    bytes
+}
+
+pub(super) fn receive(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).expect("read");
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+fn group_of(session: &Session) -> Option<NamedGroup> {
+    let group = session.state().negotiated_key_exchange_group();
     group.map(SupportedKxGroup::name)
 }
 
@@ -103,9 +110,12 @@ fn hybrid_group_is_negotiated_over_tls13_only() {
         let config = client(&tls, provider, version, &[]);
         let (_, session) = handshake(&acceptor, &config).expect("a handshake");
         assert_eq!(group_of(&session), Some(expected), "{version:?}");
-        assert_eq!(session.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(session.state().handshake_kind(), Some(HandshakeKind::Full));
         let (_, session) = handshake(&acceptor, &config).expect("a handshake");
-        assert_eq!(session.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert_eq!(
+            session.state().handshake_kind(),
+            Some(HandshakeKind::Resumed)
+        );
         // TLS 1.2 exchanges no keys in a resumption.
         let expected = Some(expected).filter(|_| version.version == TLS13.version);
         assert_eq!(group_of(&session), expected, "{version:?}");
@@ -295,7 +305,7 @@ fn challenge_is_answered_for_its_protocol_alone() {
         let names = certificate.subject_alternative_name().expect("parsed");
         let names = &names.expect("names").value.general_names;
         assert_eq!(names, &[GeneralName::DNSName(NAME)]);
-        assert_eq!(is_validation(&server), identifier.is_some());
+        assert_eq!(is_validation(server.state()), identifier.is_some());
         Ok(identifier.map(|extension| {
             assert!(extension.critical);
             extension.value.to_vec()
@@ -340,7 +350,10 @@ fn sessions_outlive_their_certificate() {
         let new = ServerCertificate::self_signed(&[NAME.to_owned()]).expect("a certificate");
         tls.set_certificates(vec![new]);
         let (_, session) = handshake(&acceptor, &config).expect("a handshake");
-        assert_eq!(session.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert_eq!(
+            session.state().handshake_kind(),
+            Some(HandshakeKind::Resumed)
+        );
         let fresh = client(&tls, provider(), version, &[]);
         handshake(&acceptor, &fresh).expect("the new certificate");
     }

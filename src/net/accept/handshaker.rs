@@ -27,10 +27,12 @@ use crate::net::event_loop::tokens::{TokenAllocator, WAKER_TOKEN, key_of};
 use crate::net::transport::any::AnyTransport;
 use crate::net::transport::socket::Socket;
 #[cfg(feature = "tls")]
-use crate::net::transport::tls::TlsStream;
+use crate::net::transport::tls::{TlsStream, send_records};
+#[cfg(feature = "tls")]
+use crate::net::transport::{More, Transport};
 use crate::net::worker::message::{NewConnection, WorkerHandle, WorkerMessage};
 #[cfg(feature = "tls")]
-use crate::tls::is_validation;
+use crate::tls::{FirstMessage, Rejected, Session, SocketRead, is_validation};
 
 const EVENTS_PER_ITERATION: usize = 256;
 
@@ -97,6 +99,10 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
 /// The content type of the record with which a handshake begins (RFC 8446 §5.1).
 #[cfg(feature = "tls")]
 const HANDSHAKE_RECORD: u8 = 22;
+
+/// A first message has 500 to 2000 bytes, most of them the key share of X25519MLKEM768.
+#[cfg(feature = "tls")]
+const FIRST_READ_BYTES: usize = 4096;
 
 #[cfg(feature = "tls")]
 const CLOSED_IN_HANDSHAKE: &str = "connection closed during its TLS handshake";
@@ -249,9 +255,9 @@ impl Handshaker {
         let pending = self.remove(key);
         #[cfg(feature = "tls")]
         if let HandshakeStage::TlsHandshake(session) = &pending.stage {
-            self.stats.handshakes.count(session);
+            self.stats.handshakes.count(session.state());
         }
-        let connection = pending.into_connection(&self.policy);
+        let connection = pending.into_connection();
         worker.mailbox.send(WorkerMessage::Connection(connection));
     }
 
@@ -333,7 +339,7 @@ impl PendingHandshake {
     fn interest(&self) -> Interest {
         match &self.stage {
             #[cfg(feature = "tls")]
-            HandshakeStage::TlsHandshake(session) if session.wants_write() => {
+            HandshakeStage::TlsHandshake(session) if !session.records().is_empty() => {
                 Interest::READABLE | Interest::WRITABLE
             }
             _ => Interest::READABLE,
@@ -347,8 +353,8 @@ impl PendingHandshake {
             #[cfg(feature = "tls")]
             HandshakeStage::FirstByte => self.start_handshake(),
             #[cfg(feature = "tls")]
-            HandshakeStage::ClientHello(hello) => {
-                let session = read_hello(hello, &mut self.socket, policy)?;
+            HandshakeStage::ClientHello(first) => {
+                let session = read_first_message(first, &mut self.socket, policy)?;
                 self.stage = HandshakeStage::TlsHandshake(Box::new(session));
                 Ok(HandshakeProgress::Continue)
             }
@@ -389,16 +395,11 @@ impl PendingHandshake {
         }
     }
 
-    #[cfg_attr(
-        not(feature = "tls"),
-        expect(unused_variables, reason = "only TLS needs the policy")
-    )]
-    fn into_connection(self, policy: &AcceptPolicy) -> NewConnection {
+    fn into_connection(self) -> NewConnection {
         let transport = match self.stage {
             #[cfg(feature = "tls")]
             HandshakeStage::TlsHandshake(session) => {
-                let served = policy.tls().and_then(|acceptor| acceptor.served(&session));
-                AnyTransport::Tls(Box::new(TlsStream::new(self.socket, *session, served)))
+                AnyTransport::Tls(Box::new(TlsStream::new(self.socket, *session)))
             }
             _ => AnyTransport::Plain(self.socket),
         };
@@ -437,23 +438,25 @@ impl PendingHandshake {
 
 /// Reads the first message of a client, and begins its session.
 #[cfg(feature = "tls")]
-fn read_hello(
-    hello: &mut rustls::server::Acceptor,
+fn read_first_message(
+    first: &mut FirstMessage,
     socket: &mut Socket,
     policy: &AcceptPolicy,
-) -> io::Result<rustls::ServerConnection> {
+) -> io::Result<Session> {
     let acceptor = policy.tls();
     let acceptor = acceptor.ok_or_else(|| io::Error::other("TLS is disabled"))?;
+    let mut bytes = [0; FIRST_READ_BYTES];
     loop {
-        if hello.read_tls(socket)? == 0 {
+        let count = socket.read(&mut bytes)?;
+        if count == 0 {
             return Err(io::Error::other(CLOSED_IN_HANDSHAKE));
         }
-        match acceptor.accept(hello) {
+        match acceptor.accept(first, &bytes[..count]) {
             Ok(Some(session)) => return Ok(session),
             Ok(None) => {}
-            Err((error, mut alert)) => {
-                // Sends the alert, if the socket takes it.
-                let _ = alert.write(socket);
+            Err(Rejected { error, alert }) => {
+                // If the socket takes it.
+                let _ = socket.send(&alert, More::Last);
                 return Err(io::Error::other(error));
             }
         }
@@ -462,29 +465,29 @@ fn read_hello(
 
 /// Continues a TLS handshake until the peer has to send or to read something.
 #[cfg(feature = "tls")]
-fn drive_handshake(
-    session: &mut rustls::ServerConnection,
-    socket: &mut Socket,
-) -> io::Result<HandshakeProgress> {
+fn drive_handshake(session: &mut Session, socket: &mut Socket) -> io::Result<HandshakeProgress> {
     loop {
-        while session.wants_write() {
-            session.write_tls(socket)?;
-        }
-        if !session.is_handshaking() {
-            if is_validation(session) {
-                session.send_close_notify();
-                let _ = session.write_tls(socket);
+        send_records(session, socket)?;
+        if !session.state().is_handshaking() {
+            if is_validation(session.state()) {
+                let _ = session.close();
+                let _ = send_records(session, socket);
                 return Ok(failed("answered a TLS-ALPN-01 challenge"));
             }
             return Ok(HandshakeProgress::Ready);
         }
-        if session.read_tls(socket)? == 0 {
-            return Ok(failed(CLOSED_IN_HANDSHAKE));
-        }
-        if let Err(error) = session.process_new_packets() {
-            // Sends the alert, if the socket takes it.
-            let _ = session.write_tls(socket);
-            return Ok(HandshakeProgress::Failed(error.to_string()));
+        // The client may send its first request together with the end of its handshake. It is held until
+        // the worker takes it.
+        match session.receive(socket, &mut Vec::new()) {
+            Ok(SocketRead::Eof) => return Ok(failed(CLOSED_IN_HANDSHAKE)),
+            Ok(_) if session.has_ended() => return Ok(failed(CLOSED_IN_HANDSHAKE)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // The alert, if the socket takes it.
+                let _ = send_records(session, socket);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
         }
     }
 }

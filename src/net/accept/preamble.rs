@@ -9,7 +9,7 @@ use crate::http::forwarded::Scheme;
 use crate::net::bandwidth::per_client::{ClientSlot, Clients, TooManyConnections};
 use crate::net::worker::settings::RuntimeConfig;
 #[cfg(feature = "tls")]
-use crate::tls::TlsAcceptor;
+use crate::tls::{FirstMessage, Session, TlsAcceptor};
 
 /// What new connections begin with (a PROXY header, a TLS handshake, both or neither), and the
 /// limits per client.
@@ -35,9 +35,9 @@ pub(super) enum HandshakeStage {
     FirstByte,
     /// The first message of a client, before the configuration of its session is chosen.
     #[cfg(feature = "tls")]
-    ClientHello(Box<rustls::server::Acceptor>),
+    ClientHello(Box<FirstMessage>),
     #[cfg(feature = "tls")]
-    TlsHandshake(Box<rustls::ServerConnection>),
+    TlsHandshake(Box<Session>),
 }
 
 /// The peers whose PROXY header is accepted: the trusted proxies, or this machine if none is
