@@ -40,7 +40,7 @@ pub use certificate::ServerCertificate;
 pub(crate) use challenges::is_validation;
 pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
-pub(crate) use session::{Session, SocketRead};
+pub(crate) use session::{MAX_CONTENT_BYTES, Session, SocketRead};
 pub use tickets::TicketKeys;
 
 /// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.

@@ -18,7 +18,7 @@ use rustls::{CommonState, Error, ServerConfig};
 use super::acceptor::{Rejected, ServedCertificate};
 
 /// The most content of a record (RFC 8446 §5.1).
-const MAX_CONTENT_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_CONTENT_BYTES: usize = 16 * 1024;
 
 /// The most bytes of a record: its content, what TLS 1.2 allows encryption to add, and a header
 /// (RFC 5246 §6.2.3). TLS 1.3 allows less.

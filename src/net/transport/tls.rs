@@ -19,14 +19,15 @@ use super::{MAX_CALL_BYTES, More, Received, Transport};
 use crate::http::forwarded::TlsVersion;
 use crate::proto::h2::machine::Authorities;
 use crate::proto::peer_state::PeerState;
-use crate::tls::{ServedCertificate, Session, SocketRead, is_http2};
+use crate::tls::{MAX_CONTENT_BYTES, ServedCertificate, Session, SocketRead, is_http2};
 
 /// Bytes encrypted at once: four records, for one system call.
 const PORTION_BYTES: usize = MAX_CALL_BYTES;
 
 thread_local! {
-    /// The buffer through which files are read; one per event loop.
-    static FILE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The buffer through which files are read, and in which short parts become one record; one per event
+    /// loop.
+    static PLAINTEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A socket with an established session.
@@ -160,19 +161,29 @@ impl Transport for TlsStream {
         self.encrypt(bytes, more)
     }
 
+    /// A short first part and the beginning of the second one become one record.
     fn send_pair(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        let count = self.encrypt(first, More::MoreToCome)?;
-        let rest = if count == first.len() && count < PORTION_BYTES {
-            self.encrypt(second, More::MoreToCome)?
-        } else {
-            0
+        if first.len() >= MAX_CONTENT_BYTES {
+            return self.encrypt(first, More::Last);
+        }
+        let joined = second.len().min(MAX_CONTENT_BYTES - first.len());
+        let (joined, rest) = second.split_at(joined);
+        let count = PLAINTEXT.with_borrow_mut(|buffer| {
+            buffer.clear();
+            buffer.extend_from_slice(first);
+            buffer.extend_from_slice(joined);
+            self.encrypt(buffer, More::MoreToCome)
+        })?;
+        let following = match rest {
+            [] => 0,
+            rest => self.encrypt(rest, More::MoreToCome)?,
         };
         self.write_out()?;
-        Ok(count + rest)
+        Ok(count + following)
     }
 
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
-        FILE_BUFFER.with_borrow_mut(|buffer| {
+        PLAINTEXT.with_borrow_mut(|buffer| {
             if buffer.len() < PORTION_BYTES {
                 buffer.resize(PORTION_BYTES, 0);
             }
