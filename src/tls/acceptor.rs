@@ -1,15 +1,14 @@
 //! Begins the TLS sessions of a server, and knows which protocol and which certificate a session has.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::server::{Acceptor, ClientHello};
 use rustls::{CommonState, ServerConfig};
 
-use super::certificate::ServerCertificate;
 use super::challenges::Challenges;
-use super::resolver::{Certificates, choose};
-use super::session::Session;
+use super::resolver::Certificates;
+use super::served_certificate::ServedCertificate;
+use super::session::{Rejected, Session};
 use crate::config::Http2;
 
 /// The protocol identifiers of ALPN (RFC 7301 §6, RFC 9113 §3.2).
@@ -39,21 +38,6 @@ pub(crate) struct TlsAcceptor {
 pub(crate) struct FirstMessage {
     parser: Acceptor,
     received: Vec<u8>,
-}
-
-/// What a client has sent is not acceptable.
-#[derive(Debug)]
-pub(crate) struct Rejected {
-    pub(crate) error: rustls::Error,
-    /// The records to be sent to the client.
-    pub(crate) alert: Vec<u8>,
-}
-
-/// The certificate that a session was served with, among the certificates that the server had then.
-#[derive(Clone, Debug)]
-pub(crate) struct ServedCertificate {
-    certificates: Arc<[ServerCertificate]>,
-    served: usize,
 }
 
 impl TlsAcceptor {
@@ -127,13 +111,7 @@ impl TlsAcceptor {
     /// Returns the certificate for a client that requests a name (SNI).
     fn served(&self, hello: &ClientHello<'_>) -> Option<ServedCertificate> {
         let name = hello.server_name()?;
-        let certificates = self.certificates.current();
-        // Certificates of the same names differ in the type of their keys only.
-        let served = choose(&certificates, Some(name), |_| true)?;
-        Some(ServedCertificate {
-            certificates,
-            served,
-        })
+        ServedCertificate::choose(self.certificates.current(), name)
     }
 }
 
@@ -148,59 +126,9 @@ pub(crate) fn is_http2(session: &CommonState) -> bool {
     session.alpn_protocol() == Some(HTTP2)
 }
 
-impl ServedCertificate {
-    /// Returns true if a request for `host` belongs on a connection with another certificate of this
-    /// server (RFC 9110 §15.5.20). The client reuses a connection for other names of its certificate
-    /// (RFC 9113 §9.1.1). A name that no certificate has belongs nowhere else.
-    pub(crate) fn is_misdirected(&self, host: &str) -> bool {
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        if address.parse::<IpAddr>().is_ok() {
-            return false;
-        }
-        let host = host.to_ascii_lowercase();
-        !self.certificates[self.served].is_for(&host)
-            && self.certificates.iter().any(|other| other.is_for(&host))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::tls::provider::provider;
-
-    fn served(served: usize) -> ServedCertificate {
-        let certificate = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            ServerCertificate::self_signed(&names).expect("a certificate")
-        };
-        ServedCertificate {
-            certificates: Arc::new([
-                certificate(&["a.test", "b.test"]),
-                certificate(&["*.example.test", "127.0.0.1"]),
-            ]),
-            served,
-        }
-    }
-
-    #[test]
-    fn request_is_misdirected_if_only_another_certificate_has_its_name() {
-        let table = [
-            (0, "a.test", false),
-            (0, "B.TEST", false),
-            (0, "x.example.test", true),
-            (0, "X.Example.Test", true),
-            (0, "example.test", false),
-            (0, "unknown.test", false),
-            (0, "127.0.0.1", false),
-            (0, "[::1]", false),
-            (0, "", false),
-            (1, "x.example.test", false),
-            (1, "a.test", true),
-        ];
-        for (at, host, expected) in table {
-            assert_eq!(served(at).is_misdirected(host), expected, "{at} {host:?}");
-        }
-    }
 
     /// RFC 9113 §9.2.2 and appendix A: over TLS 1.2 HTTP/2 needs an ephemeral key exchange and
     /// authenticated encryption. Its mandatory suite must be there.

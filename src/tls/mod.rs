@@ -18,6 +18,7 @@ mod key_pair;
 mod pem;
 mod provider;
 mod resolver;
+mod served_certificate;
 mod session;
 mod tickets;
 
@@ -35,12 +36,13 @@ use challenges::Challenges;
 use resolver::{Certificates, LoadedFiles};
 use tickets::Ticketer;
 
-pub(crate) use acceptor::{FirstMessage, Rejected, ServedCertificate, TlsAcceptor, is_http2};
+pub(crate) use acceptor::{FirstMessage, TlsAcceptor, is_http2};
 pub use certificate::ServerCertificate;
 pub(crate) use challenges::is_validation;
 pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
-pub(crate) use session::{MAX_CONTENT_BYTES, Session, SocketRead};
+pub(crate) use served_certificate::ServedCertificate;
+pub(crate) use session::{MAX_CONTENT_BYTES, Rejected, Session, SocketRead};
 pub use tickets::TicketKeys;
 
 /// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.

@@ -15,7 +15,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffic};
 use rustls::{CommonState, Error, ServerConfig};
 
-use super::acceptor::{Rejected, ServedCertificate};
+use super::served_certificate::ServedCertificate;
 
 /// The most content of a record (RFC 8446 §5.1).
 pub(crate) const MAX_CONTENT_BYTES: usize = 16 * 1024;
@@ -59,6 +59,14 @@ enum Input {
     Ended,
     /// What was received was not acceptable. rustls must not be asked for anything more.
     Failed,
+}
+
+/// What a client has sent is not acceptable.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) error: rustls::Error,
+    /// The records to be sent to the client.
+    pub(crate) alert: Vec<u8>,
 }
 
 /// The result of reading from a socket.
