@@ -203,13 +203,12 @@ impl Session {
         // The server must end a statement that waits for a lock before the client closes the
         // connection: otherwise the statement would go on waiting.
         let limit = format!("SET statement_timeout = {}", timeout.as_millis() * 4 / 5);
+        // Not later: the other connection may create the table after this one has found none.
+        let existed = table.existed.load(Ordering::Relaxed);
         let prepared = async {
             client.batch_execute(&limit).await?;
             let insert = match client.prepare(INSERT).await {
-                Err(error)
-                    if error.code() == Some(&SqlState::UNDEFINED_TABLE)
-                        && !table.existed.load(Ordering::Relaxed) =>
-                {
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) && !existed => {
                     create_table(&client).await?;
                     client.prepare(INSERT).await?
                 }

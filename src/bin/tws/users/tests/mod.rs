@@ -399,6 +399,7 @@ fn location_includes_prefix(app: &TestApp) {
     let router = Router::new().nest("/{shop}/api", routes_of(&*app.database));
     let request = Request::post("/t%20x/api/createUser", r#"{"Nombre":"Ana"}"#);
     let created = router.handle(&request).wait();
+    assert_eq!(created.status(), StatusCode::CREATED);
     let location = created.headers()[LOCATION].to_str().expect("text");
     assert_eq!(location, "/t%20x/api/users/1");
     assert_eq!(router.handle(&Request::get(location)).wait().status(), 200);
