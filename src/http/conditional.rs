@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use ::http::Method;
 
 use super::date::HttpDate;
-use super::fields::{Fields, NameFilter};
+use super::fields::{Fields, NameFilter, Repeated};
 use super::range;
 
 /// The validators of one version of a representation.
@@ -211,12 +211,11 @@ pub(crate) fn range_of(
     validators: &Validators,
     length: u64,
 ) -> range::RangeRequest {
-    let mut values = fields.all("range");
-    match (values.next(), values.next()) {
+    match fields.single("range") {
         // Ranges of an empty representation are ignored, as nginx and Go do: an empty 200 helps
         // the client more than a 416.
         _ if length == 0 => range::RangeRequest::Full,
-        (Some(value), None) if range_applies(fields, validators) => range::parse(value, length),
+        Ok(Some(value)) if range_applies(fields, validators) => range::parse(value, length),
         _ => range::RangeRequest::Full,
     }
 }
@@ -240,10 +239,9 @@ fn range_applies(fields: &Fields<'_>, validators: &Validators) -> bool {
 /// Compares a date with that of a field, which must occur once; otherwise it is ignored (RFC 9110
 /// §13.1.3).
 fn compare_date(date: Option<&HttpDate>, fields: &Fields<'_>, name: &str) -> Option<Ordering> {
-    let mut values = fields.all(name);
-    match (values.next(), values.next()) {
-        (Some(value), None) => date?.compare(value),
-        _ => None,
+    match fields.single(name) {
+        Ok(Some(value)) => date?.compare(value),
+        Ok(None) | Err(Repeated) => None,
     }
 }
 

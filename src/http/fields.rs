@@ -37,14 +37,27 @@ pub struct FieldsIter<'a> {
     spans: std::slice::Iter<'a, FieldSpan>,
 }
 
-/// A set of field names: a Bloom filter with one hash function. Most names that a server looks up are
-/// not in a request, and the filter rules them out without a comparison with each field.
+/// A field that must not be repeated is on several lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeated;
+
+/// A multiset of field names: a Bloom filter with one hash function. Most names that a server looks up
+/// are not in a request, and the others are there once. The filter tells both without a comparison with
+/// each field.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct NameFilter(u64);
+pub(crate) struct NameFilter {
+    /// The bits of the names.
+    present: u64,
+    /// The bits that two names have.
+    repeated: u64,
+}
 
 impl NameFilter {
     pub(crate) const fn of(names: &[&str]) -> Self {
-        let mut filter = Self(0);
+        let mut filter = Self {
+            present: 0,
+            repeated: 0,
+        };
         let mut at = 0;
         while at < names.len() {
             filter.insert(names[at].as_bytes());
@@ -54,12 +67,19 @@ impl NameFilter {
     }
 
     pub(crate) const fn insert(&mut self, name: &[u8]) {
-        self.0 |= Self::bit(name);
+        let bit = Self::bit(name);
+        self.repeated |= self.present & bit;
+        self.present |= bit;
     }
 
     #[inline]
     pub(crate) fn may_contain(self, name: &[u8]) -> bool {
-        self.0 & Self::bit(name) != 0
+        self.present & Self::bit(name) != 0
+    }
+
+    #[inline]
+    fn may_repeat(self, name: &[u8]) -> bool {
+        self.repeated & Self::bit(name) != 0
     }
 
     /// Returns the bit of a name in any case. The factors are such that no name that is looked up for
@@ -126,13 +146,38 @@ impl<'a> Fields<'a> {
     /// Returns false if no field has one of these names.
     #[inline]
     pub(crate) fn may_have_any(&self, names: NameFilter) -> bool {
-        self.names.0 & names.0 != 0
+        self.names.present & names.present != 0
     }
 
     /// Returns the value of the first field line of that name.
     #[inline]
     pub fn first(&self, name: &str) -> Option<&[u8]> {
+        if self.names.may_contain(name.as_bytes()) {
+            self.search(name)
+        } else {
+            None
+        }
+    }
+
+    /// As [`first`](Self::first), which is inlined up to the call of this: with the bit of a literal as a
+    /// constant, an absent field takes few instructions.
+    #[inline(never)]
+    fn search(&self, name: &str) -> Option<&[u8]> {
         self.all(name).next()
+    }
+
+    /// Returns the value of a field that must not be repeated; `None` if it is absent.
+    #[inline]
+    pub(crate) fn single(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
+        if self.names.may_repeat(name.as_bytes()) && self.is_repeated(name) {
+            return Err(Repeated);
+        }
+        Ok(self.first(name))
+    }
+
+    #[cold]
+    fn is_repeated(&self, name: &str) -> bool {
+        self.all(name).nth(1).is_some()
     }
 
     fn slice(&self, range: &Range<u32>) -> &[u8] {

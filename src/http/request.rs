@@ -499,6 +499,24 @@ pub(crate) fn get_with(fields: &[(&str, &str)]) -> Request<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::fields::Repeated;
+
+    #[test]
+    fn single_field_is_repeated_only_by_its_own_name() {
+        let single = |fields: &[(&str, &str)]| {
+            let request = get_with(fields);
+            let value = request.fields().single("range");
+            value.map(|value| value.map(<[u8]>::to_vec))
+        };
+        assert_eq!(single(&[("Age", "1"), ("Age", "2")]), Ok(None));
+        // The name filter does not tell these names apart.
+        let other = ("Rinse", "2");
+        assert_eq!(single(&[other, other]), Ok(None));
+        let range = ("Range", "1");
+        assert_eq!(single(&[other, range]), Ok(Some(b"1".to_vec())));
+        assert_eq!(single(&[range, other]), Ok(Some(b"1".to_vec())));
+        assert_eq!(single(&[range, other, ("RANGE", "1")]), Err(Repeated));
+    }
 
     #[test]
     fn field_lookup_ignores_case_and_keeps_order() {

@@ -86,21 +86,16 @@ fn transfer_encoding(fields: &Fields<'_>) -> Result<Framing, Rejection> {
 /// Whether the client wants the connection to persist (RFC 9112 §9.3), with the `keep-alive` option
 /// that HTTP/1.0 clients send (§C.2.2).
 pub(crate) fn persistence(version: Version, fields: &Fields<'_>) -> Persistence {
-    let mut values = fields.all("connection");
-    // What browsers send.
-    if let (Some(value), None) = (values.next(), values.next())
-        && value == b"keep-alive"
-    {
-        return Persistence::KeepAlive;
-    }
     let has = |option: &[u8]| {
         let mut options = fields.all("connection").flat_map(list::members);
         options.any(|item| item.eq_ignore_ascii_case(option))
     };
-    if has(b"close") || (version == Version::HTTP_10 && !has(b"keep-alive")) {
-        Persistence::Close
-    } else {
-        Persistence::KeepAlive
+    match fields.single("connection") {
+        Ok(None) if version == Version::HTTP_10 => Persistence::Close,
+        Ok(None | Some(b"keep-alive")) => Persistence::KeepAlive,
+        _ if has(b"close") => Persistence::Close,
+        _ if version == Version::HTTP_10 && !has(b"keep-alive") => Persistence::Close,
+        _ => Persistence::KeepAlive,
     }
 }
 

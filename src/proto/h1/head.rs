@@ -9,7 +9,7 @@ use ::http::{Method, StatusCode, Version};
 use super::framing::{self, Framing, Persistence};
 use super::head_scan::{Scan, scan_head};
 use crate::config::Limits;
-use crate::http::fields::{NameFilter, is_token_char};
+use crate::http::fields::{NameFilter, Repeated, is_token_char};
 use crate::http::host::is_authority;
 use crate::http::target::Target;
 use crate::http::{FieldSpan, Fields, Rejection};
@@ -243,16 +243,15 @@ fn check_host(
     fields: &Fields<'_>,
     target_authority: Option<&str>,
 ) -> Result<(), Rejection> {
-    let mut hosts = fields.all("host");
-    match (hosts.next(), hosts.next()) {
-        (None, _) if version == Version::HTTP_11 => {
+    match fields.single("host") {
+        Ok(None) if version == Version::HTTP_11 => {
             return Err(Rejection::bad_request("missing Host field"));
         }
-        (_, Some(_)) => return Err(Rejection::bad_request("more than one Host field")),
-        (Some(host), None) if !is_authority(host) => {
+        Err(Repeated) => return Err(Rejection::bad_request("more than one Host field")),
+        Ok(Some(host)) if !is_authority(host) => {
             return Err(Rejection::bad_request("malformed Host field"));
         }
-        (_, None) => {}
+        Ok(_) => {}
     }
     match target_authority {
         Some(authority) if !is_authority(authority.as_bytes()) => Err(Rejection::bad_request(
