@@ -70,6 +70,6 @@ impl RequestHead {
 
 /// The position of `part`, a slice of `whole`, in it.
 pub(crate) fn span_of(part: &[u8], whole: &[u8]) -> Range<u32> {
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     start as u32..(start + part.len()) as u32
 }

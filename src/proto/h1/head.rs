@@ -100,16 +100,17 @@ fn parse_first(
     };
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| Rejection::bad_request("malformed method"))?;
+    let mut names = NameFilter::default();
     head.spans.clear();
-    head.names = NameFilter::default();
-    for field in &*parsed.headers {
-        head.names.insert(field.name.as_bytes());
-        head.spans.push(FieldSpan {
+    head.spans.extend(parsed.headers.iter().map(|field| {
+        names.insert(field.name.as_bytes());
+        FieldSpan {
             name: span_of(field.name.as_bytes(), bytes),
             value: span_of(field.value, bytes),
-        });
-    }
-    let fields = Fields::with_names(bytes, &head.spans, head.names);
+        }
+    }));
+    head.names = names;
+    let fields = head.fields(bytes);
     let parsed_target = Target::parse(&method, target)?;
     check_host(version, &fields, parsed_target.authority)?;
     let info = HeadInfo {
