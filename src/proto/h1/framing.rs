@@ -2,6 +2,7 @@
 
 use ::http::{StatusCode, Version};
 
+use crate::http::fields::NameFilter;
 use crate::http::{Fields, Rejection, list};
 use crate::proto::request_rules::content_length;
 
@@ -36,6 +37,10 @@ pub(crate) enum Persistence {
 /// The framing of a request body (RFC 9112 §6.3). Anything that two parsers could read differently is
 /// rejected, as request smuggling relies on it (§11.2).
 pub(crate) fn framing(version: Version, fields: &Fields<'_>) -> Result<Framing, Rejection> {
+    const NAMES: NameFilter = NameFilter::of(&["content-length", "transfer-encoding"]);
+    if !fields.may_have_any(NAMES) {
+        return Ok(Framing::None);
+    }
     let length = content_length(fields)?;
     if fields.first("transfer-encoding").is_none() {
         return Ok(match length {
