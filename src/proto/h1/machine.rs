@@ -631,7 +631,7 @@ impl Machine {
             further_requests,
             info: exchange.info.map(|info| *info),
         };
-        self.queue(response, delivery, cx);
+        self.queue(&mut response, delivery, cx);
     }
 
     /// Queues a 101. The bytes after the request belong to the protocol that follows.
@@ -723,7 +723,7 @@ impl Machine {
         }
     }
 
-    fn queue(&mut self, mut response: Response, delivery: Delivery, cx: &mut Context) {
+    fn queue(&mut self, response: &mut Response, delivery: Delivery, cx: &mut Context) {
         let status = response.status();
         // RFC 9110 §15.3.5, §15.4.5.
         let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -748,7 +748,7 @@ impl Machine {
         });
         self.outbox.push_response(
             &mut cx.buffers,
-            |buffer| encode_head(buffer, &response, &connection),
+            |buffer| encode_head(buffer, response, &connection),
             body,
             delivery.framing,
             status,
@@ -843,7 +843,7 @@ impl Machine {
 
     /// Sends a 500 in place of a response that was withdrawn.
     fn fail(&mut self, reason: &str, info: Option<RequestInfo>, cx: &mut Context) {
-        let response = Response::fault(reason);
+        let mut response = Response::fault(reason);
         let length = response.body().length().unwrap_or(0);
         self.state = ConnectionState::Closing(LingerMode::Required);
         let delivery = Delivery {
@@ -853,7 +853,7 @@ impl Machine {
             further_requests: None,
             info,
         };
-        self.queue(response, delivery, cx);
+        self.queue(&mut response, delivery, cx);
     }
 
     /// Nothing is sent for a while: the peer takes no more, or the connection is throttled.
