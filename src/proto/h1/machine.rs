@@ -254,16 +254,13 @@ impl Machine {
                 None
             }
             [] | [b'\r'] => Some(self.flush_or(|| Action::Read)),
-            [first, ..] => {
-                match head::check_first_byte(*first) {
-                    Err(rejection) => self.reject_head(rejection, cx.now, cx),
-                    Ok(()) => {
-                        let (scanned, started) = (0, cx.now);
-                        self.state = ConnectionState::ReadingHead { scanned, started };
-                    }
+            [first, ..] => match head::check_first_byte(*first) {
+                Err(rejection) => {
+                    self.reject_head(rejection, cx.now, cx);
+                    None
                 }
-                None
-            }
+                Ok(()) => self.read_head(0, cx.now, cx),
+            },
         }
     }
 
