@@ -39,8 +39,8 @@ pub(crate) struct Context {
     pub(crate) drain_state: DrainState,
     pub(crate) buffers: Buffers,
     pub(crate) http2_memory: SpareMemory,
-    /// The `timeout` parameter of Keep-Alive fields.
-    pub(crate) keep_alive_seconds: u64,
+    /// The seconds of the `timeout` parameter of Keep-Alive fields, in decimal digits.
+    pub(crate) keep_alive_seconds: String,
     /// The head that was parsed last, for the machine that parsed it and until it returns its next
     /// action: a request without a body is dispatched from here and owns no memory.
     pub(crate) head: RequestHead,
@@ -136,7 +136,7 @@ impl Context {
             drain_state: DrainState::Running,
             buffers: Buffers::new(config.limits.max_head_bytes),
             http2_memory: SpareMemory::default(),
-            keep_alive_seconds: config.timeouts.keep_alive.as_secs(),
+            keep_alive_seconds: config.timeouts.keep_alive.as_secs().to_string(),
             head: RequestHead::default(),
             head_bytes: Vec::new(),
         }
@@ -154,7 +154,7 @@ impl Context {
         self.proxies = proxies;
         self.min_rate_grace = timeouts.min_rate_grace;
         self.idle_grace = timeouts.idle_grace;
-        self.keep_alive_seconds = timeouts.keep_alive.as_secs();
+        self.keep_alive_seconds = timeouts.keep_alive.as_secs().to_string();
         self.buffers.capacity = limits.max_head_bytes;
     }
 

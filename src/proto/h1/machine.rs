@@ -645,7 +645,7 @@ impl Machine {
         let connection = ConnectionFields {
             date: cx.date.as_bytes(),
             persistence: Persistence::KeepAlive,
-            keep_alive_seconds: cx.keep_alive_seconds,
+            keep_alive_seconds: cx.keep_alive_seconds.as_bytes(),
             further_requests: None,
             // RFC 9110 §8.6: such a response has no Content-Length.
             framing: None,
@@ -727,7 +727,7 @@ impl Machine {
         let connection = ConnectionFields {
             date: cx.date.as_bytes(),
             persistence: delivery.persistence,
-            keep_alive_seconds: cx.keep_alive_seconds,
+            keep_alive_seconds: cx.keep_alive_seconds.as_bytes(),
             further_requests: delivery.further_requests,
             framing: (!is_bodiless).then_some(delivery.framing),
         };

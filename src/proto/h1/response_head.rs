@@ -11,8 +11,8 @@ use crate::http::Response;
 pub(crate) struct ConnectionFields<'a> {
     pub(crate) date: &'a [u8],
     pub(crate) persistence: Persistence,
-    /// The `timeout` of the Keep-Alive field of a persistent connection.
-    pub(crate) keep_alive_seconds: u64,
+    /// The `timeout` of the Keep-Alive field of a persistent connection, in decimal digits.
+    pub(crate) keep_alive_seconds: &'a [u8],
     /// Its `max`, if the number of requests is limited.
     pub(crate) further_requests: Option<u32>,
     /// How the end of the body is found; `None` for a status that has no body (RFC 9110 §8.6).
@@ -53,7 +53,7 @@ pub(crate) fn encode_head(
             out.extend_from_slice(b"\r\nConnection: keep-alive");
             out.extend_from_slice(also);
             out.extend_from_slice(b"\r\nKeep-Alive: timeout=");
-            push_number(out, connection.keep_alive_seconds);
+            out.extend_from_slice(connection.keep_alive_seconds);
             if let Some(max) = connection.further_requests {
                 out.extend_from_slice(b", max=");
                 push_number(out, u64::from(max));
@@ -78,7 +78,7 @@ pub(crate) fn encode_head(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// Appends decimal digits. A head has two or three numbers, and `write!` takes longer for one of them
+/// Appends decimal digits. A head has one or two numbers, and `write!` takes longer for one of them
 /// than everything else takes for a field.
 fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -99,7 +99,7 @@ mod tests {
         let connection = ConnectionFields {
             date: b"<date>",
             persistence,
-            keep_alive_seconds: 10,
+            keep_alive_seconds: b"10",
             further_requests: max,
             framing: Some(BodyFraming::Length(7)),
         };
