@@ -87,7 +87,8 @@ impl<'a> Target<'a> {
 /// characters (RFC 3986 §2.3) that are not empty and do not begin with a dot, and no query.
 pub(crate) fn is_plain_path(raw: &[u8]) -> bool {
     static PLAIN: ByteSet = ByteSet::of_alphanumeric_and(b"/-._~");
-    raw.starts_with(b"/") && raw.iter().all(|byte| PLAIN.contains(*byte)) && is_normal(raw)
+    let is_plain = |pair: &[u8]| PLAIN.contains(pair[1]) && !begins_abnormally(pair);
+    raw.starts_with(b"/") && raw.windows(2).all(is_plain)
 }
 
 /// Splits a request-target at its first `?`.
@@ -165,9 +166,12 @@ fn is_unambiguous(raw: &str, decoded: &[u8]) -> bool {
 /// Returns whether the path has no empty segment and none that starts with a dot, which is the
 /// common case.
 fn is_normal(path: &[u8]) -> bool {
-    !path
-        .windows(2)
-        .any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
+    !path.windows(2).any(begins_abnormally)
+}
+
+/// Returns whether two bytes are the slash before an empty segment or before one that starts with a dot.
+fn begins_abnormally(pair: &[u8]) -> bool {
+    pair[0] == b'/' && matches!(pair[1], b'/' | b'.')
 }
 
 fn percent_decode(raw: &[u8]) -> Result<Cow<'_, [u8]>, Rejection> {
