@@ -276,8 +276,7 @@ impl LoopState {
         let Some(deadline) = deadline.into_iter().chain(heartbeat).min() else {
             return;
         };
-        let tick = self.timers.tick_of(deadline);
-        if slot.scheduled.is_none_or(|scheduled| tick < scheduled) {
+        if let Some(tick) = self.timers.tick_before(slot.scheduled, deadline) {
             slot.scheduled = Some(tick);
             self.timers.schedule(tick, slot.token);
         }
