@@ -106,7 +106,7 @@ struct Delivery {
     persistence: Persistence,
     /// How many further requests the connection serves, if that is limited.
     further_requests: Option<u32>,
-    info: Option<RequestInfo>,
+    info: Option<Box<RequestInfo>>,
 }
 
 impl Machine {
@@ -626,7 +626,7 @@ impl Machine {
             framing,
             persistence,
             further_requests,
-            info: exchange.info.map(|info| *info),
+            info: exchange.info,
         };
         self.queue(&mut response, delivery, cx);
     }
@@ -741,7 +741,7 @@ impl Machine {
         let user = response.take_user();
         let info = delivery.info.map(|info| RequestInfo {
             user: user.or(info.user),
-            ..info
+            ..*info
         });
         self.outbox.push_response(
             &mut cx.buffers,
@@ -848,7 +848,7 @@ impl Machine {
             framing: BodyFraming::Length(length),
             persistence: Persistence::Close,
             further_requests: None,
-            info,
+            info: info.map(Box::new),
         };
         self.queue(&mut response, delivery, cx);
     }
