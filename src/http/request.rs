@@ -49,6 +49,17 @@ pub struct Request<'a> {
     admission: Admission<'a>,
 }
 
+/// What a server has of the body of a request when it calls a handler.
+#[derive(Default)]
+pub(crate) struct ReceivedBody<'a> {
+    /// The whole content; empty if it is streamed.
+    pub(crate) content: &'a [u8],
+    /// The pipe through which the content arrives, if it is streamed.
+    pub(crate) stream: Option<PipeReaderHandle>,
+    /// Whether [`Handler::admit`](crate::Handler::admit) was called for the request before.
+    pub(crate) was_admitted: bool,
+}
+
 /// Values that middlewares attach to a request, the newest last. Few are, so they are searched in turn.
 pub(crate) type Extensions = Vec<Arc<dyn Any + Send + Sync>>;
 
@@ -95,6 +106,7 @@ impl<'a> Request<'a> {
         target: &'a [u8],
         path: Cow<'a, [u8]>,
         fields: Fields<'a>,
+        body: ReceivedBody<'a>,
         client: ClientInfo,
     ) -> Self {
         Self {
@@ -105,23 +117,13 @@ impl<'a> Request<'a> {
             prefix_len: 0,
             encoded_path: OnceLock::new(),
             fields,
-            content: Cow::Borrowed(&[]),
-            stream: None,
+            content: Cow::Borrowed(body.content),
+            stream: body.stream,
             client,
             params: Vec::new(),
             extensions: Vec::new(),
-            admission: Admission::default(),
+            admission: Admission::Own(AtomicBool::new(body.was_admitted)),
         }
-    }
-
-    pub(crate) fn with_borrowed_content(mut self, content: &'a [u8]) -> Self {
-        self.content = Cow::Borrowed(content);
-        self
-    }
-
-    pub(crate) fn with_stream(mut self, stream: PipeReaderHandle) -> Self {
-        self.stream = Some(stream);
-        self
     }
 
     /// Returns whether the content is still being received: reading it waits for the client.

@@ -7,6 +7,7 @@ use ::http::{Method, Version};
 
 use crate::http::fields::NameFilter;
 use crate::http::forwarded::ClientInfo;
+use crate::http::request::ReceivedBody;
 use crate::http::{FieldSpan, Fields, Request};
 
 /// A parsed request head. It holds positions instead of references: the bytes stay in the
@@ -55,8 +56,13 @@ impl RequestHead {
         Fields::with_names(bytes, &self.spans, self.names)
     }
 
-    /// The request with this head; `bytes` are those it was parsed from.
-    pub(crate) fn request<'a>(&'a self, bytes: &'a [u8], client: ClientInfo) -> Request<'a> {
+    /// The request with this head and this body; `bytes` are those that the head was parsed from.
+    pub(crate) fn request<'a>(
+        &'a self,
+        bytes: &'a [u8],
+        body: ReceivedBody<'a>,
+        client: ClientInfo,
+    ) -> Request<'a> {
         let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
         let target = slice(&self.target);
         let path = match &self.path {
@@ -64,7 +70,7 @@ impl RequestHead {
             Path::Decoded(path) => Cow::Borrowed(&path[..]),
         };
         let (method, fields) = (self.method.clone(), self.fields(bytes));
-        Request::from_head(method, self.version, target, path, fields, client)
+        Request::from_head(method, self.version, target, path, fields, body, client)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
+use crate::http::request::ReceivedBody;
 use crate::http::upgrade::{AfterAdvance, Turn, UpgradeWaker, UpgradedInput, UpgradedProtocol};
 use crate::http::{Body, Fields, Rejection, Request, Response};
 use crate::proto::body_sender::LengthMismatch;
@@ -160,25 +161,25 @@ impl Machine {
         };
         let head = pending.map_or(&cx.head, |pending| &pending.head);
         let bytes = &self.inbox.bytes()[..head.len];
-        let mut request = head.request(bytes, self.client(&head.fields(bytes), cx));
+        let mut body = ReceivedBody::default();
         match &self.state {
             ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => {
-                request = request
-                    .with_borrowed_content(&pending.body.bytes)
-                    .admitted();
+                body.content = &pending.body.bytes;
+                body.was_admitted = true;
             }
             ConnectionState::Exchange(ExchangeState::Streaming(_, writer)) => {
-                request = request.with_stream(writer.reader_handle()).admitted();
+                body.stream = Some(writer.reader_handle());
+                body.was_admitted = true;
             }
             // An unknown expectation is rejected before the handler is asked about the body.
             ConnectionState::Exchange(ExchangeState::Rejecting(_, rejection))
                 if rejection.status() != StatusCode::EXPECTATION_FAILED =>
             {
-                request.mark_admitted();
+                body.was_admitted = true;
             }
             _ => {}
         }
-        request
+        head.request(bytes, body, self.client(&head.fields(bytes), cx))
     }
 
     /// Takes one step; `None` if another one can be taken at once.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::forwarded::ClientInfo;
+use crate::http::request::ReceivedBody;
 
 fn status(head: &str) -> Result<(), (u16, &'static str)> {
     match parse(
@@ -27,7 +28,7 @@ fn head_is_parsed_into_request() {
     }
     assert_eq!(head.len, bytes.len());
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let request = head.request(bytes, ClientInfo::plain(peer));
+    let request = head.request(bytes, ReceivedBody::default(), ClientInfo::plain(peer));
     assert_eq!(request.method(), Method::GET);
     assert_eq!(request.version(), Version::HTTP_11);
     assert_eq!(request.target(), "/a/%62?c=d");

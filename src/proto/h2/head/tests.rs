@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::Request;
 use crate::http::forwarded::ClientInfo;
+use crate::http::request::ReceivedBody;
 
 /// The fields as a decoder would return them.
 fn decoded(fields: &[(&[u8], &[u8])]) -> DecodedFields {
@@ -73,7 +74,7 @@ fn head_is_that_of_http_1_1() {
     ])
     .expect("a head");
     let peer = ClientInfo::plain(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-    let request: Request<'_> = head.request(&bytes, peer);
+    let request: Request<'_> = head.request(&bytes, ReceivedBody::default(), peer);
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.version(), Version::HTTP_2);
     assert_eq!((request.target(), request.path()), ("/a/%62?c=d", "/a/b"));
@@ -300,7 +301,7 @@ proptest! {
     ) {
         if let Ok((head, bytes, _)) = parse_fields(&fields) {
             let peer = ClientInfo::plain(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-            let request = head.request(&bytes, peer);
+            let request = head.request(&bytes, ReceivedBody::default(), peer);
             prop_assert!(request.host().is_some());
             prop_assert!(request.path().starts_with('/') || request.path() == "*");
             prop_assert_eq!(request.fields().all("host").count(), 1);

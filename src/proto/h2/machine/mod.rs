@@ -38,6 +38,7 @@ use super::stream::{AdmissionState, JobState, Stream, StreamState, Streams};
 use super::window_share::WindowShare;
 use crate::body::FileRange;
 use crate::http::forwarded::ClientInfo;
+use crate::http::request::ReceivedBody;
 use crate::http::{Fields, Request};
 use crate::proto::context::Context;
 use crate::proto::exchange::ExchangeId;
@@ -273,20 +274,23 @@ impl Machine {
         let Some(pending) = state.and_then(StreamState::request) else {
             let bytes = &cx.head_bytes[..];
             let client = self.client(&cx.head.fields(bytes), cx);
-            return cx.head.request(bytes, client);
+            return cx.head.request(bytes, ReceivedBody::default(), client);
         };
         let bytes = &pending.head_bytes[..];
         let client = self.client(&pending.head.fields(bytes), cx);
-        let request = pending.head.request(bytes, client);
-        let request = match state {
-            Some(StreamState::Streaming(_, writer)) => request.with_stream(writer.reader_handle()),
-            Some(StreamState::Handling(_)) => request.with_borrowed_content(&pending.body.bytes),
-            _ => request,
+        let mut body = ReceivedBody {
+            was_admitted: match (state, pending.admission) {
+                (Some(StreamState::AwaitingAdmission(_)), _) => false,
+                (_, admission) => admission == AdmissionState::Asked,
+            },
+            ..ReceivedBody::default()
         };
-        match (state, pending.admission) {
-            (Some(StreamState::AwaitingAdmission(_)), _) | (_, AdmissionState::NotAsked) => request,
-            (_, AdmissionState::Asked) => request.admitted(),
+        match state {
+            Some(StreamState::Streaming(_, writer)) => body.stream = Some(writer.reader_handle()),
+            Some(StreamState::Handling(_)) => body.content = &pending.body.bytes,
+            _ => {}
         }
+        pending.head.request(bytes, body, client)
     }
 
     /// The client that sent a request with these fields.

@@ -6,6 +6,7 @@ use ::http::{Method, StatusCode};
 
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
+use crate::http::request::ReceivedBody;
 use crate::http::{Fields, Rejection};
 use crate::proto::context::{Context, RecordMode};
 use crate::proto::exchange::{ExchangeId, RequestInfo, SendBody};
@@ -307,7 +308,9 @@ impl Machine {
         let Some(authorities) = &self.authorities else {
             return false;
         };
-        let request = cx.head.request(&cx.head_bytes, self.peer);
+        let request = cx
+            .head
+            .request(&cx.head_bytes, ReceivedBody::default(), self.peer);
         request
             .host()
             .is_some_and(|host| authorities.is_misdirected(host))
