@@ -19,7 +19,7 @@ use super::exchange::{Exchange, ExchangeState, LingerMode, PendingRequest};
 use super::framing::{BodyFraming, Framing, Persistence};
 use super::head::{self, HeadInfo};
 use super::head_scan::{Scan, scan_head};
-use super::outbox::{Outbox, OutboxAction, PartlySent, SMALL_BODY_BYTES};
+use super::outbox::{Outbox, PartlySent, SMALL_BODY_BYTES};
 use super::request_body::{BodyDecoder, BodyProgress, ContinueExpected, RequestBody};
 use super::response_head::{ConnectionFields, encode_head};
 use crate::body::BodyWriter;
@@ -999,13 +999,7 @@ impl Machine {
 
     /// What the outbox needs next. It must not be empty.
     fn flush(&mut self) -> Action {
-        let id = self.exchange_id();
-        match self.outbox.next_action() {
-            OutboxAction::Write => Action::Write,
-            OutboxAction::Probe(range) => Action::ProbeFile(id, range),
-            OutboxAction::Pull(source) => Action::PullBody(id, source),
-            OutboxAction::Wait => Action::Blocked,
-        }
+        self.outbox.next_action(self.exchange_id())
     }
 
     /// Closes the connection after the last response. RFC 9112 §9.6: the sending side first and, when

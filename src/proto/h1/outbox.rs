@@ -13,14 +13,14 @@ use bytes::Bytes;
 
 use super::chunked;
 use super::framing::BodyFraming;
-use crate::body::FileRange;
 use crate::body::file_range::Resident;
 use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::http::Body;
+use crate::proto::Action;
 use crate::proto::body_sender::{BodySender, LengthMismatch, SourceRequest};
 use crate::proto::context::Buffers;
-use crate::proto::exchange::RequestInfo;
+use crate::proto::exchange::{ExchangeId, RequestInfo};
 use crate::proto::record::{InFlightRecord, Record};
 use crate::proto::segment::{Payload, Segment};
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
@@ -57,17 +57,6 @@ struct InFlightRecords {
     sent: u64,
     /// Those that are not sent to their end, oldest first.
     queue: VecDeque<InFlightRecord>,
-}
-
-/// What an outbox that is not empty needs.
-pub(crate) enum OutboxAction {
-    Write,
-    /// The beginning of the file range in memory.
-    Probe(FileRange),
-    /// The next chunk of the body.
-    Pull(BodySource),
-    /// The result of an earlier probe or pull.
-    Wait,
 }
 
 /// A response cannot be withdrawn: some of it is sent.
@@ -212,22 +201,23 @@ impl Outbox {
         self.buffer.len() - self.buffer_sent
     }
 
-    /// What is needed next; what it names is handed out once. Only if the outbox is not empty.
-    pub(crate) fn next_action(&mut self) -> OutboxAction {
+    /// What is needed next for a response of the exchange `id`; what it names is handed out once. Only if the
+    /// outbox is not empty.
+    pub(crate) fn next_action(&mut self, id: ExchangeId) -> Action {
         debug_assert!(!self.is_empty(), "nothing to send");
         let Some(body) = self.body.as_deref_mut() else {
-            return OutboxAction::Write;
+            return Action::Write;
         };
         // A chunk is produced when the one before is sent. A file is probed before its head is sent:
         // the head would leave in a packet of its own.
         if body.sender.is_stream() && !self.buffer.is_empty() {
-            return OutboxAction::Write;
+            return Action::Write;
         }
         match body.sender.take_request() {
-            Some(SourceRequest::Probe(range)) => OutboxAction::Probe(range),
-            Some(SourceRequest::Pull(source)) => OutboxAction::Pull(source),
-            None if body.sender.stalled_on().is_some() => OutboxAction::Wait,
-            None => OutboxAction::Write,
+            Some(SourceRequest::Probe(range)) => Action::ProbeFile(id, range),
+            Some(SourceRequest::Pull(source)) => Action::PullBody(id, source),
+            None if body.sender.stalled_on().is_some() => Action::Blocked,
+            None => Action::Write,
         }
     }
 
