@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
             .iter()
             // Most names have another length.
             .filter(move |span| span.name_len() == name.len())
-            .filter(move |span| self.slice(&span.name).eq_ignore_ascii_case(name))
+            .filter(move |span| is_same_name(self.slice(&span.name), name))
             .map(|span| self.slice(&span.value))
     }
 
@@ -262,6 +262,13 @@ impl FusedIterator for FieldsIter<'_> {}
 
 fn slice<'a>(bytes: &'a [u8], range: &Range<u32>) -> &'a [u8] {
     &bytes[range.start as usize..range.end as usize]
+}
+
+/// Compares two names without case. Most of their bytes are equal as they are, which takes a third of the
+/// instructions of comparing the lower case of both.
+fn is_same_name(a: &[u8], b: &[u8]) -> bool {
+    let is_same = |(a, b): (&u8, &u8)| a == b || a.eq_ignore_ascii_case(b);
+    a.len() == b.len() && a.iter().zip(b).all(is_same)
 }
 
 /// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.
