@@ -107,15 +107,17 @@ impl<'a> CacheKey<'a> {
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
-    /// Its key is random, so that clients cannot choose paths of one shard.
+    /// Its key is random, so that clients cannot choose paths of one shard, or of one hash.
     hasher: RandomState,
 }
 
+/// The entries of both tables are found by the hashes of their keys. Of two keys with the same hash
+/// only the one that was added last has an entry.
 #[derive(Debug)]
 struct Shard {
-    entries: LruCache<Vec<u8>, CacheEntry>,
-    /// When nothing was found at a path.
-    absent: LruCache<Vec<u8>, Instant>,
+    entries: LruCache<u64, CacheEntry>,
+    /// A key, and when nothing was found for it.
+    absent: LruCache<u64, (Box<[u8]>, Instant)>,
     bytes: usize,
     files: usize,
     /// Here because the lock of the shard is held whenever they change.
@@ -124,6 +126,7 @@ struct Shard {
 
 #[derive(Debug)]
 struct CacheEntry {
+    key: Box<[u8]>,
     /// `None` if there is no file.
     representation: Option<Arc<Representation>>,
     checked: CheckedAt,
@@ -202,10 +205,13 @@ impl Cache {
     }
 
     pub(super) fn get(&self, key: &CacheKey<'_>, now: Instant) -> CacheState {
-        let mut shard = self.shard(key);
-        let Some(entry) = shard.entries.get(&*key.0) else {
-            return match shard.absent.get(&*key.0) {
-                Some(at) if now < *at + REVALIDATE_AFTER => CacheState::Fresh(None),
+        let (hash, mut shard) = self.shard(key);
+        let entry = shard.entries.get(&hash);
+        let Some(entry) = entry.filter(|entry| *entry.key == *key.0) else {
+            return match shard.absent.get(&hash) {
+                Some((absent, at)) if **absent == *key.0 && now < *at + REVALIDATE_AFTER => {
+                    CacheState::Fresh(None)
+                }
                 _ => CacheState::NotCached,
             };
         };
@@ -218,12 +224,12 @@ impl Cache {
 
     /// Notes that nothing was found after `now`.
     pub(super) fn put_absent(&self, key: &CacheKey<'_>, now: Instant) {
-        let mut shard = self.shard(key);
-        if let Some(removed) = shard.entries.pop(&*key.0) {
+        let (hash, mut shard) = self.shard(key);
+        if let Some(removed) = shard.entries.pop(&hash) {
             shard.on_removed(&removed);
         }
         if key.0.len() <= MAX_ABSENT_BYTES {
-            shard.absent.put(key.0.to_vec(), now);
+            shard.absent.put(hash, ((*key.0).into(), now));
         }
     }
 
@@ -242,10 +248,12 @@ impl Cache {
         checked: CheckedAt,
     ) {
         let entry = CacheEntry {
+            key: (*key.0).into(),
             representation,
             checked,
         };
-        self.shard(key).put(key, entry);
+        let (hash, mut shard) = self.shard(key);
+        shard.put(hash, entry);
     }
 
     /// Notes that a representation was revalidated, unless its entry was replaced meanwhile.
@@ -255,9 +263,9 @@ impl Cache {
         representation: &Arc<Representation>,
         checked: CheckedAt,
     ) {
-        let mut shard = self.shard(key);
+        let (hash, mut shard) = self.shard(key);
         shard.stats.revalidations += 1;
-        if let Some(entry) = shard.entries.get_mut(&*key.0)
+        if let Some(entry) = shard.entries.get_mut(&hash)
             && let Some(cached) = &entry.representation
             && Arc::ptr_eq(cached, representation)
         {
@@ -280,9 +288,10 @@ impl Cache {
         }
     }
 
-    fn shard(&self, key: &CacheKey<'_>) -> MutexGuard<'_, Shard> {
-        let index = self.hasher.hash_one(&key.0) as usize % SHARDS;
-        lock(&self.shards[index])
+    /// Returns the hash of a key, and its shard.
+    fn shard(&self, key: &CacheKey<'_>) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(&key.0);
+        (hash, lock(&self.shards[hash as usize % SHARDS]))
     }
 }
 
@@ -292,11 +301,11 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn put(&mut self, key: &CacheKey<'_>, entry: CacheEntry) {
+    fn put(&mut self, hash: u64, entry: CacheEntry) {
         self.stats.misses += 1;
         self.bytes += entry.bytes();
         self.files += entry.files();
-        if let Some((_, removed)) = self.entries.push(key.0.to_vec(), entry) {
+        if let Some((_, removed)) = self.entries.push(hash, entry) {
             self.on_removed(&removed);
         }
         while self.bytes > MAX_BYTES / SHARDS || self.files > MAX_FILES / SHARDS {
@@ -312,9 +321,9 @@ impl Shard {
             return;
         }
         let open = self.entries.iter().filter(|(_, entry)| entry.files() > 0);
-        let keys: Vec<_> = open.map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            if let Some(removed) = self.entries.pop(&key) {
+        let hashes: Vec<_> = open.map(|(hash, _)| *hash).collect();
+        for hash in hashes {
+            if let Some(removed) = self.entries.pop(&hash) {
                 self.on_removed(&removed);
             }
         }
