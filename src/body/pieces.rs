@@ -67,7 +67,7 @@ impl From<Body> for BodyPieces {
             Body::File(range) => PieceSource::File(range),
             Body::Stream(stream) => match stream.source {
                 BodySource::Producer(producer) => PieceSource::Producer(producer),
-                BodySource::Writer(body) => PieceSource::Writer(WriterThread::start(body)),
+                BodySource::Writer(body) => PieceSource::Writer(WriterThread::start(*body)),
                 BodySource::Polled(body) => PieceSource::Polled(body),
                 BodySource::Waiting(_) => PieceSource::End,
             },

@@ -99,7 +99,7 @@ pub(crate) enum BodySource {
     /// It is pulled from this.
     Producer(Box<dyn BodyProducer>),
     /// This is to be started on a thread of its own, and writes it.
-    Writer(WriteBody),
+    Writer(Box<WriteBody>),
     /// The thread of the writer, which waits for this message that its last piece is taken. If the
     /// sender is dropped, the next write of the thread fails.
     Waiting(SyncSender<()>),
@@ -181,7 +181,7 @@ impl BodyStream {
             thread: None,
         };
         Self {
-            source: BodySource::Writer(write),
+            source: BodySource::Writer(Box::new(write)),
             length: None,
         }
     }

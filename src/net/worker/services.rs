@@ -201,7 +201,7 @@ impl Services for WorkerServices<'_> {
             }
             BodySource::Writer(write) => self.begin_pull(exchange, |pools, reply_to| {
                 let chunks = reply_to.clone();
-                let work = move || ExchangeEvent::BodyChunk(write_body(write, &chunks));
+                let work = move || ExchangeEvent::BodyChunk(write_body(*write, &chunks));
                 pools.streams.submit_required(reply_to, work)
             }),
             BodySource::Waiting(taken) => {
