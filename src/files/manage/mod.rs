@@ -3,8 +3,8 @@
 //!
 //! What a request cannot reach with GET cannot be changed: hidden names, what symbolic links lead to
 //! outside of the root, the files of the server itself, and folders that contain one. Neither can what
-//! rules about access protect and not the requested path, with or without a slash. A symbolic link is renamed or deleted itself.
-//! Nothing is replaced. Pages of other origins are rejected as with uploads.
+//! rules about access protect and not the requested path, with or without a slash. A symbolic link is
+//! renamed or deleted itself. Nothing is replaced. Pages of other origins are rejected as with uploads.
 
 mod erase;
 mod target;
