@@ -671,3 +671,40 @@ fn http10_response_that_breaks_off_has_no_close_notify() {
         assert_eq!(end.is_ok(), is_regular, "{path}: {end:?}");
     }
 }
+
+/// A client may send its only request together with the end of its handshake, and `close_notify`.
+#[test]
+fn request_in_one_segment_with_finished_and_close_notify_is_answered() {
+    let authority = CertificateAuthority::new();
+    let tls = Tls::open(vec![authority.issue("here", &["localhost"])]).expect("open certificates");
+    let server = TestServer::with(text, |_| {}, |server| server.with_tls(tls));
+    let config = Arc::new(authority.client());
+    for sends_close_notify in [false, true] {
+        let name = ServerName::try_from("localhost").expect("valid server name");
+        let mut session = ClientConnection::new(Arc::clone(&config), name).expect("a session");
+        let mut socket = TcpStream::connect(server.address).expect("connect");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        let mut flight = |session: &mut ClientConnection, socket: &mut TcpStream| {
+            let mut bytes = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut bytes).expect("written");
+            }
+            socket.write_all(&bytes).expect("send bytes");
+        };
+        flight(&mut session, &mut socket);
+        while session.is_handshaking() {
+            session.read_tls(&mut socket).expect("read");
+            session.process_new_packets().expect("valid records");
+        }
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        session.writer().write_all(request).expect("encrypted");
+        if sends_close_notify {
+            session.send_close_notify();
+        }
+        flight(&mut session, &mut socket);
+        let mut response = String::new();
+        let mut stream = StreamOwned::new(session, socket);
+        stream.read_to_string(&mut response).expect("a response");
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response:?}");
+    }
+}

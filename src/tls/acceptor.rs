@@ -33,6 +33,10 @@ pub(crate) struct TlsAcceptor {
     challenges: Arc<Challenges>,
 }
 
+/// The most bytes of the first message of a client, which is held twice until it is complete. With a
+/// key share of X25519MLKEM768 and a large ticket it has 4 KiB.
+const MAX_FIRST_BYTES: usize = 32 * 1024;
+
 /// Collects the first message of a client, before the configuration of its session is chosen.
 #[derive(Default)]
 pub(crate) struct FirstMessage {
@@ -71,16 +75,19 @@ impl TlsAcceptor {
         first: &mut FirstMessage,
         received: &[u8],
     ) -> Result<Option<Session>, Rejected> {
+        let rejected = |reason: &str| Rejected {
+            error: rustls::Error::General(reason.to_owned()),
+            alert: Vec::new(),
+        };
+        if first.received.len() + received.len() > MAX_FIRST_BYTES {
+            return Err(rejected("the first message is too large"));
+        }
         first.received.extend_from_slice(received);
         let mut unread = received;
         while !unread.is_empty() {
-            // The reader is memory, so that the error is a message that is too large.
-            if let Err(error) = first.parser.read_tls(&mut unread) {
-                return Err(Rejected {
-                    error: rustls::Error::General(error.to_string()),
-                    alert: Vec::new(),
-                });
-            }
+            let read = first.parser.read_tls(&mut unread);
+            // The reader is memory, so that the error is one of rustls's buffer.
+            read.map_err(|error| rejected(&error.to_string()))?;
         }
         let accepted = match first.parser.accept() {
             Ok(None) => return Ok(None),

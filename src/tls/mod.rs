@@ -283,4 +283,4 @@ fn read(pairs: &[KeyPair]) -> Result<Arc<[ServerCertificate]>, Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

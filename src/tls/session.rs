@@ -371,6 +371,8 @@ impl Records {
             match write(&mut self.buffer[self.end..]) {
                 Ok(count) => {
                     self.end += count;
+                    // Nothing may have been written.
+                    self.remove(0);
                     return Ok(());
                 }
                 Err(NotWritten::Requires(count)) if self.buffer.len() < self.end + count => {

@@ -19,13 +19,13 @@ use super::provider::provider;
 use super::{FirstMessage, ServerCertificate, Session, Tls, TlsAcceptor, is_validation};
 use crate::config::Http2;
 
-pub(super) const NAME: &str = "a.test";
+pub(crate) const NAME: &str = "a.test";
 
-pub(super) fn tls() -> Tls {
+pub(crate) fn tls() -> Tls {
     Tls::self_signed(&[NAME.to_owned()]).expect("a certificate")
 }
 
-pub(super) fn client(
+pub(crate) fn client(
     tls: &Tls,
     provider: CryptoProvider,
     version: &'static SupportedProtocolVersion,
@@ -45,7 +45,7 @@ pub(super) fn client(
 }
 
 /// Completes a handshake, and passes on the tickets.
-pub(super) fn handshake(
+pub(crate) fn handshake(
     acceptor: &TlsAcceptor,
     config: &Arc<ClientConfig>,
 ) -> Result<(ClientConnection, Session), Error> {
@@ -75,7 +75,7 @@ pub(super) fn handshake(
 }
 
 /// Returns what a client sends.
-pub(super) fn sent(client: &mut ClientConnection) -> Vec<u8> {
+pub(crate) fn sent(client: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while client.wants_write() {
         client.write_tls(&mut bytes).expect("written");
@@ -83,7 +83,7 @@ pub(super) fn sent(client: &mut ClientConnection) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn receive(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn receive(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<(), Error> {
     while !bytes.is_empty() {
         client.read_tls(&mut bytes).expect("read");
         client.process_new_packets()?;

@@ -480,7 +480,9 @@ fn drive_handshake(session: &mut Session, socket: &mut Socket) -> io::Result<Han
         // the worker takes it.
         match session.receive(socket, &mut Vec::new()) {
             Ok(SocketRead::Eof) => return Ok(failed(CLOSED_IN_HANDSHAKE)),
-            Ok(_) if session.has_ended() => return Ok(failed(CLOSED_IN_HANDSHAKE)),
+            Ok(_) if session.has_ended() && session.state().is_handshaking() => {
+                return Ok(failed(CLOSED_IN_HANDSHAKE));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // The alert, if the socket takes it.

@@ -38,8 +38,6 @@ pub(crate) struct TlsStream {
     output: Output,
     /// `MoreToCome` while encrypted bytes wait for more, to be written together.
     more: More,
-    /// Whether the socket may have unread bytes.
-    input: SocketRead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,14 @@ enum Output {
     /// `close_notify` is queued; the socket is shut down when it is flushed.
     Closing,
     Closed,
+}
+
+/// Lends a buffer of `PORTION_BYTES`.
+fn with_plaintext_buffer<T>(use_buffer: impl FnOnce(&mut [u8]) -> T) -> T {
+    PLAINTEXT.with_borrow_mut(|buffer| {
+        buffer.resize(PORTION_BYTES, 0);
+        use_buffer(buffer)
+    })
 }
 
 /// Writes the records of a session to its socket.
@@ -75,7 +81,6 @@ impl TlsStream {
             session,
             output: Output::Open,
             more: More::Last,
-            input: SocketRead::Partial,
         }
     }
 
@@ -99,14 +104,13 @@ impl TlsStream {
     }
 
     /// Reads from the socket once, and decrypts what was read.
-    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<SocketRead> {
         let result = self.session.receive(&mut self.socket, buffer);
         // A response to a message of TLS, or the alert after an error, if the socket takes it.
-        match send_records(&mut self.session, &mut self.socket) {
+        match self.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => result.and(Err(error)),
             _ => result,
         }
-        .map(|read| self.input = read)
     }
 
     /// Encrypts a portion of `bytes`, and writes it to the socket unless more follows.
@@ -139,20 +143,23 @@ impl Authorities for ServedCertificate {
 impl Transport for TlsStream {
     fn recv(&mut self, buffer: &mut Vec<u8>) -> io::Result<Received> {
         let before = buffer.len();
-        if self.session.has_plaintext() {
+        let read = if self.session.has_plaintext() {
             self.session.take_plaintext(buffer);
-        } else if !self.session.has_ended() {
-            self.receive(buffer)?;
-        }
+            // The socket may have received more since it was read.
+            SocketRead::Partial
+        } else if self.session.has_ended() {
+            SocketRead::Eof
+        } else {
+            self.receive(buffer)?
+        };
         let count = buffer.len() - before;
-        if self.session.has_plaintext() {
-            return Ok(Received::Partial(count));
-        }
-        Ok(match (self.session.has_ended(), self.input) {
-            (true, _) if count == 0 => Received::Eof,
-            (false, SocketRead::Drained) => Received::Drained(count),
-            // The next call returns `Eof`, or reads on. It is left to the next call to read on after
-            // records without application data, so that these do not keep the event loop busy.
+        let has_ended = self.session.has_ended();
+        Ok(match read {
+            _ if self.session.has_plaintext() => Received::Partial(count),
+            _ if has_ended && count == 0 => Received::Eof,
+            SocketRead::Drained if !has_ended => Received::Drained(count),
+            // The next call returns `Eof`, or reads on: not this one, so that records without application
+            // data do not keep the event loop busy.
             _ => Received::Partial(count),
         })
     }
@@ -168,11 +175,11 @@ impl Transport for TlsStream {
         }
         let joined = second.len().min(MAX_CONTENT_BYTES - first.len());
         let (joined, rest) = second.split_at(joined);
-        let count = PLAINTEXT.with_borrow_mut(|buffer| {
-            buffer.clear();
-            buffer.extend_from_slice(first);
-            buffer.extend_from_slice(joined);
-            self.encrypt(buffer, More::MoreToCome)
+        let count = with_plaintext_buffer(|buffer| {
+            let len = first.len() + joined.len();
+            buffer[..first.len()].copy_from_slice(first);
+            buffer[first.len()..len].copy_from_slice(joined);
+            self.encrypt(&buffer[..len], More::MoreToCome)
         })?;
         let following = match rest {
             [] => 0,
@@ -183,10 +190,7 @@ impl Transport for TlsStream {
     }
 
     fn send_file(&mut self, file: &File, offset: u64, len: usize) -> io::Result<usize> {
-        PLAINTEXT.with_borrow_mut(|buffer| {
-            if buffer.len() < PORTION_BYTES {
-                buffer.resize(PORTION_BYTES, 0);
-            }
+        with_plaintext_buffer(|buffer| {
             let len = len.min(PORTION_BYTES);
             match file.read_at(&mut buffer[..len], offset)? {
                 0 => Ok(0),
@@ -268,3 +272,6 @@ impl Source for TlsStream {
         self.socket.deregister(registry)
     }
 }
+
+#[cfg(test)]
+mod tests;

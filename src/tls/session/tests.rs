@@ -96,6 +96,8 @@ fn input_may_be_split_anywhere_and_leaves_no_buffer() {
 fn output_may_be_sent_in_parts() {
     for version in VERSIONS {
         let (mut client, mut server) = established(version);
+        server.encrypt(b"").expect("encrypted");
+        assert_eq!(held(&server), 0);
         server.encrypt(&pattern(50_000)).expect("encrypted");
         server.encrypt(b"").expect("encrypted");
         server.encrypt(&pattern(10)).expect("encrypted");
