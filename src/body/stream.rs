@@ -212,15 +212,13 @@ impl BodyStream {
         self
     }
 
-    /// The same body with what is reserved for it: a thread for its writer, or a place among the bodies
-    /// that wait.
-    pub(crate) fn with_permit(mut self, permit: SemaphorePermit) -> Self {
+    /// Sets what is reserved for the body: a thread for its writer, or a place among the bodies that wait.
+    pub(crate) fn set_permit(&mut self, permit: SemaphorePermit) {
         match &mut self.source {
             BodySource::Writer(body) => body.thread = Some(permit),
             BodySource::Polled(body) => body.set_permit(permit),
             BodySource::Producer(_) | BodySource::Waiting(_) => {}
         }
-        self
     }
 
     /// Produces the whole body, which may block.

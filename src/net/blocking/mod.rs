@@ -62,24 +62,23 @@ impl Pools {
     }
 
     /// Reserves the thread for the body of a response, or its place among the bodies that wait, if it
-    /// needs one: when the head is sent it is too late to reject the request. Returns a 503 if there is
-    /// none left.
-    pub(crate) fn reserve_for_body(&self, mut response: Response) -> Response {
-        let Body::Stream(stream) = response.body() else {
-            return response;
+    /// needs one: when the head is sent it is too late to reject the request. If there is none left, the
+    /// response becomes a 503.
+    pub(crate) fn reserve_for_body(&self, response: &mut Response) {
+        let Body::Stream(stream) = response.body_mut() else {
+            return;
         };
         let permit = match stream.source.kind() {
-            SourceKind::Produced => return response,
+            SourceKind::Produced => return,
             SourceKind::Written => self.reserve_stream(),
             SourceKind::Polled => self.parked_streams.try_acquire(1),
         };
-        let Some(permit) = permit else {
-            drop_caught(response, "streams: a body beyond the limit");
-            return too_many_streams();
-        };
-        match response.take_body() {
-            Body::Stream(stream) => response.with_body(Body::Stream(stream.with_permit(permit))),
-            body => response.with_body(body),
+        match permit {
+            Some(permit) => stream.set_permit(permit),
+            None => {
+                let rejected = std::mem::replace(response, too_many_streams());
+                drop_caught(rejected, "streams: a body beyond the limit");
+            }
         }
     }
 

@@ -148,8 +148,8 @@ impl LoopState {
         let connection = &mut slot.connection;
         let mut is_bulk = false;
         match event {
-            ExchangeEvent::Response(response) => {
-                let response = self.pools.reserve_for_body(response);
+            ExchangeEvent::Response(mut response) => {
+                self.pools.reserve_for_body(&mut response);
                 connection.on_response(id, response, &mut self.cx);
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),

@@ -98,11 +98,12 @@ impl Services for WorkerServices<'_> {
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
-            Ok(Outcome::Ready(response)) => {
+            Ok(Outcome::Ready(mut response)) => {
                 if needs_others(&response) {
                     self.set_client(exchange, request);
                 }
-                Some(self.pools.reserve_for_body(response))
+                self.pools.reserve_for_body(&mut response);
+                Some(response)
             }
             Ok(outcome) => {
                 self.set_client(exchange, request);
@@ -134,14 +135,12 @@ impl Services for WorkerServices<'_> {
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
-        let policy = catch(|| self.handler.admit(request))
+        let mut policy = catch(|| self.handler.admit(request))
             .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))));
-        match policy {
-            BodyPolicy::Reject(response) => {
-                BodyPolicy::Reject(self.pools.reserve_for_body(response))
-            }
-            policy => policy,
+        if let BodyPolicy::Reject(response) = &mut policy {
+            self.pools.reserve_for_body(response);
         }
+        policy
     }
 
     fn reject(
@@ -154,9 +153,10 @@ impl Services for WorkerServices<'_> {
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        let response = catch(|| handler.reject(request, rejection))
+        let mut response = catch(|| handler.reject(request, rejection))
             .unwrap_or_else(|Panicked| handler_panicked(&describe(request)));
-        self.pools.reserve_for_body(response)
+        self.pools.reserve_for_body(&mut response);
+        response
     }
 
     fn open_request_body(&mut self, exchange: ExchangeId) -> BodyWriter {
