@@ -265,10 +265,11 @@ impl StaticFiles {
 impl Handler for StaticFiles {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         let site = self.hosts.site_of(request);
-        let outcome = self.answer(site, request);
         match RequestFields::of(site, request) {
-            Some(fields) => outcome.map(move |response| fields.add(response)),
-            None => outcome,
+            Some(fields) => self
+                .answer(site, request)
+                .map(move |response| fields.add(response)),
+            None => self.answer(site, request),
         }
     }
 

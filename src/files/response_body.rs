@@ -20,15 +20,15 @@ use crate::http::{Body, Response};
 
 /// Returns 200 (OK) with the whole content.
 pub(super) fn whole(representation: &Representation) -> Response {
-    Response::prepared(StatusCode::OK, &representation.ok_fields)
-        .with_body(representation.body(representation.full_range()))
+    let body = representation.body(representation.full_range());
+    Response::prepared(StatusCode::OK, &representation.ok_fields, body)
 }
 
 /// Returns 206 (Partial Content) with one range.
 pub(super) fn part(representation: &Representation, range: ByteRange) -> Response {
-    Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields)
+    let (fields, body) = (&representation.ok_fields, representation.body(range));
+    Response::prepared(StatusCode::PARTIAL_CONTENT, fields, body)
         .with_content_range(range, representation.len)
-        .with_body(representation.body(range))
 }
 
 /// Returns 206 (Partial Content) as `multipart/byteranges`. Content in memory is copied into one
@@ -53,9 +53,8 @@ pub(super) fn parts(representation: &Representation, ranges: &[ByteRange]) -> Re
             Body::Stream(BodyStream::produced(parts).with_length(length))
         }
     };
-    Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields)
+    Response::prepared(StatusCode::PARTIAL_CONTENT, &representation.ok_fields, body)
         .with_header(CONTENT_TYPE, framed.content_type)
-        .with_body(body)
 }
 
 fn joined(representation: &Representation, framed: &Multipart) -> Bytes {

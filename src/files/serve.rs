@@ -27,7 +27,7 @@ use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
 use crate::http::response::{allowing, method_not_allowed};
-use crate::http::{Fields, Request, Response, cors, error_page, target};
+use crate::http::{Body, Fields, Request, Response, cors, error_page, target};
 use crate::site::{Deletion, Listing, RootOpener, Site};
 
 /// Content in a GET or an OPTIONS request has no meaning (RFC 9110 §9.3); up to this much is read and
@@ -89,13 +89,11 @@ impl SiteFiles {
             return Err(Postponed::Lookup);
         };
         let lookup = self.lookup(&snapshot, request, blocking, now);
-        let served = match lookup.serve(self.page_features()) {
-            Err(ServeError::Open(OpenError::OutOfDescriptors)) => {
-                free_descriptors();
-                lookup.serve(self.page_features())
-            }
-            served => served,
-        };
+        let mut served = lookup.serve(self.page_features());
+        if let Err(ServeError::Open(OpenError::OutOfDescriptors)) = served {
+            free_descriptors();
+            served = lookup.serve(self.page_features());
+        }
         match served {
             Ok(response) => Ok(response),
             Err(ServeError::Postponed(postponed)) => Err(postponed),
@@ -214,8 +212,11 @@ impl Lookup<'_> {
             Ok(LookupResult::Representation(plain)) => {
                 let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
                 match representation.page_use {
-                    PageUse::Fallback => Ok(self.represent(&representation)?.of_slash_variant()),
-                    _ => Ok(self.represent(&representation)?),
+                    PageUse::Fallback => {
+                        let response = self.represent(&representation);
+                        response.map(Response::of_slash_variant)
+                    }
+                    _ => self.represent(&representation),
                 }
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
@@ -272,7 +273,7 @@ impl Lookup<'_> {
     }
 
     /// Returns 304, 412, 416, 206 or 200 (RFC 9110 §13.2.2, §14.2).
-    fn represent(&self, representation: &Representation) -> Result<Response, Postponed> {
+    fn represent(&self, representation: &Representation) -> Result<Response, ServeError> {
         let (method, fields) = (self.request.method(), self.request.fields());
         let precondition = conditional::evaluate(method, fields, &representation.validators);
         if explain_log::is_explained() {
@@ -281,9 +282,13 @@ impl Lookup<'_> {
         match precondition {
             Precondition::NotModified => {
                 let fields = &representation.not_modified_fields;
-                return Ok(Response::prepared(StatusCode::NOT_MODIFIED, fields));
+                return Ok(Response::prepared(
+                    StatusCode::NOT_MODIFIED,
+                    fields,
+                    Body::Empty,
+                ));
             }
-            Precondition::Failed => return self.error(StatusCode::PRECONDITION_FAILED),
+            Precondition::Failed => return Ok(self.error(StatusCode::PRECONDITION_FAILED)?),
             Precondition::Proceed => {}
         }
         let len = representation.len;

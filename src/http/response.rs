@@ -145,7 +145,7 @@ impl PreparedResponse {
     }
 
     pub(crate) fn response(&self) -> Response {
-        Response::prepared(self.status, &self.fields).with_body(Body::Bytes(self.content.clone()))
+        Response::prepared(self.status, &self.fields, Body::Bytes(self.content.clone()))
     }
 }
 
@@ -311,11 +311,11 @@ impl Response {
     }
 
     /// Creates a response with shared, rendered fields.
-    pub(crate) fn prepared(status: StatusCode, fields: &Arc<PreparedFields>) -> Self {
+    pub(crate) fn prepared(status: StatusCode, fields: &Arc<PreparedFields>, body: Body) -> Self {
         Self {
             status,
             fields: ResponseFields::Prepared(Arc::clone(fields)),
-            body: Body::Empty,
+            body,
             user: None,
             subject: Subject::Path,
             upgrade: None,
@@ -820,10 +820,11 @@ mod tests {
     fn appended_header_is_beside_shared_fields() {
         let mut shared = HeaderMap::new();
         shared.insert("x-one", HeaderValue::from_static("1"));
-        let response = Response::prepared(StatusCode::OK, &PreparedFields::new(shared))
-            .with_header("x-two", "2")
-            .append_header("x-two", "3")
-            .append_header("x-one", "4");
+        let response =
+            Response::prepared(StatusCode::OK, &PreparedFields::new(shared), Body::Empty)
+                .with_header("x-two", "2")
+                .append_header("x-two", "3")
+                .append_header("x-one", "4");
         let mut wire = Vec::new();
         response.render_fields(&mut wire);
         let mut lines: Vec<_> = std::str::from_utf8(&wire)

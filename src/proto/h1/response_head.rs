@@ -92,6 +92,7 @@ mod tests {
         CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, SERVER, TRANSFER_ENCODING,
     };
 
+    use crate::body::Body;
     use crate::http::response::PreparedFields;
 
     fn encode(response: &Response, persistence: Persistence, max: Option<u32>) -> String {
@@ -120,7 +121,7 @@ mod tests {
             expected
         );
         let prepared = PreparedFields::new(response.headers().clone());
-        let prepared = Response::prepared(StatusCode::NOT_FOUND, &prepared);
+        let prepared = Response::prepared(StatusCode::NOT_FOUND, &prepared, Body::Empty);
         assert_eq!(
             encode(&prepared, Persistence::KeepAlive, Some(99)),
             expected
@@ -171,9 +172,10 @@ mod tests {
         let response = response.with_header("Keep-Alive", "bogus");
         assert!(!encode(&response, Persistence::KeepAlive, None).contains("bogus"));
         let shared = PreparedFields::new(response.headers().clone());
-        let shared = Response::prepared(StatusCode::OK, &shared);
+        let shared = Response::prepared(StatusCode::OK, &shared, Body::Empty);
         let bare = PreparedFields::new(Default::default());
-        let bare = Response::prepared(StatusCode::OK, &bare).with_header(CONNECTION, "bogus");
+        let bare =
+            Response::prepared(StatusCode::OK, &bare, Body::Empty).with_header(CONNECTION, "bogus");
         for response in [shared, bare] {
             assert!(!encode(&response, Persistence::KeepAlive, None).contains("bogus"));
         }
@@ -183,7 +185,7 @@ mod tests {
     fn shared_fields_are_extended_by_one_and_replaced_by_more() {
         let shared = Response::new(StatusCode::OK).with_header(ETAG, "\"x\"");
         let shared = PreparedFields::new(shared.headers().clone());
-        let prepared = || Response::prepared(StatusCode::OK, &shared);
+        let prepared = || Response::prepared(StatusCode::OK, &shared, Body::Empty);
         let one = prepared().with_header(LAST_MODIFIED, "<then>");
         let own = Response::new(StatusCode::OK)
             .with_header(ETAG, "\"x\"")
