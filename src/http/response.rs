@@ -31,10 +31,17 @@ pub struct Response {
     status: StatusCode,
     fields: ResponseFields,
     body: Body,
-    user: Option<Box<str>>,
     subject: Subject,
-    /// What the connection speaks after a 101. Boxed twice, because few responses have one.
-    upgrade: Option<Box<Box<dyn UpgradedProtocol>>>,
+    /// Boxed, because responses are moved often, and those of files have none.
+    extra: Option<Box<Extra>>,
+}
+
+/// What few responses have.
+#[derive(Debug, Default)]
+struct Extra {
+    user: Option<Box<str>>,
+    /// What the connection speaks after a 101.
+    upgrade: Option<Box<dyn UpgradedProtocol>>,
 }
 
 /// What a response is about, for the rules about access.
@@ -304,9 +311,8 @@ impl Response {
             status,
             fields: ResponseFields::None,
             body: Body::Empty,
-            user: None,
             subject: Subject::Path,
-            upgrade: None,
+            extra: None,
         }
     }
 
@@ -316,9 +322,8 @@ impl Response {
             status,
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body,
-            user: None,
             subject: Subject::Path,
-            upgrade: None,
+            extra: None,
         }
     }
 
@@ -327,7 +332,7 @@ impl Response {
     #[cfg(any(feature = "websocket", test))]
     pub(crate) fn switching(name: &'static str, protocol: Box<dyn UpgradedProtocol>) -> Self {
         let mut response = Self::new(StatusCode::SWITCHING_PROTOCOLS).with_header(UPGRADE, name);
-        response.upgrade = Some(Box::new(protocol));
+        response.extra.get_or_insert_default().upgrade = Some(protocol);
         response
     }
 
@@ -500,17 +505,17 @@ impl Response {
 
     /// Sets the authenticated user that the request was made by, for the access log. It is not sent.
     pub fn with_user(mut self, user: &str) -> Self {
-        self.user = Some(user.into());
+        self.extra.get_or_insert_default().user = Some(user.into());
         self
     }
 
     /// Returns the authenticated user, if [`with_user`](Self::with_user) has set one.
     pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.extra.as_ref()?.user.as_deref()
     }
 
     pub(crate) fn take_user(&mut self) -> Option<Box<str>> {
-        self.user.take()
+        self.extra.as_mut()?.user.take()
     }
 
     /// Marks the response as the page of a single-page application, in place of what the path lacks.
@@ -528,13 +533,14 @@ impl Response {
 
     /// Returns whether the connection speaks another protocol after the response.
     pub(crate) fn is_upgrade(&self) -> bool {
-        self.upgrade.is_some() && self.status == StatusCode::SWITCHING_PROTOCOLS
+        let upgrade = self.extra.as_ref().and_then(|extra| extra.upgrade.as_ref());
+        upgrade.is_some() && self.status == StatusCode::SWITCHING_PROTOCOLS
     }
 
     /// Takes the protocol that the connection speaks after the response out of it.
     pub(crate) fn take_upgrade(&mut self) -> Option<Box<dyn UpgradedProtocol>> {
-        let upgrade = self.upgrade.take()?;
-        (self.status == StatusCode::SWITCHING_PROTOCOLS).then_some(*upgrade)
+        let upgrade = self.extra.as_mut()?.upgrade.take()?;
+        (self.status == StatusCode::SWITCHING_PROTOCOLS).then_some(upgrade)
     }
 
     /// Returns whether the response is the page of a single-page application, in place of what the path
