@@ -221,6 +221,9 @@ impl Rules {
     /// Returns the redirect of the first rule that matches the path. The query is kept, unless the
     /// rule's target has one.
     pub(super) fn redirect(&self, request: &Request<'_>) -> Option<Response> {
+        if self.redirects.is_empty() {
+            return None;
+        }
         let path = request.path_bytes();
         let found = self.redirect_index.first(path).and_then(|position| {
             let rule = &self.redirects[position];
@@ -238,7 +241,7 @@ impl Rules {
             }
             Some(self.add_headers(Response::redirect(rule.status, &location), path))
         });
-        if found.is_none() && !self.redirects.is_empty() {
+        if found.is_none() {
             explain!("redirect", "no redirect for {}", Escaped(path));
         }
         found
