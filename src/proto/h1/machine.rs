@@ -392,12 +392,12 @@ impl Machine {
                     _ => ExchangeState::StreamPending(request, writer),
                 }
             }
-            Err(response) => {
+            Err(mut response) => {
                 let exchange = Exchange {
                     persistence: Persistence::Close,
                     ..request.exchange
                 };
-                self.respond(exchange, response, cx);
+                self.respond(exchange, &mut response, cx);
                 return;
             }
         });
@@ -507,7 +507,7 @@ impl Machine {
             linger: LingerMode::Required,
             info: self.request_info(bytes, &Fields::default(), started, cx),
         };
-        self.respond(exchange, rejection.into(), cx);
+        self.respond(exchange, &mut rejection.into(), cx);
     }
 
     fn request_info(
@@ -548,7 +548,7 @@ impl Machine {
 
     /// The response to a request that was dispatched or rejected. A response for another exchange is
     /// dropped.
-    pub(crate) fn on_response(&mut self, id: ExchangeId, response: Response, cx: &mut Context) {
+    pub(crate) fn on_response(&mut self, id: ExchangeId, mut response: Response, cx: &mut Context) {
         if id != self.exchange_id() {
             return;
         }
@@ -558,7 +558,7 @@ impl Machine {
                     ConnectionState::Exchange(ExchangeState::Rejecting(request, rejection));
             }
             ConnectionState::Exchange(exchange) => match exchange.into_answered() {
-                Ok(exchange) => self.respond(exchange, response, cx),
+                Ok(exchange) => self.respond(exchange, &mut response, cx),
                 Err(exchange) => {
                     debug_assert!(false, "a response before the request was dispatched");
                     self.state = ConnectionState::Exchange(exchange);
@@ -572,7 +572,7 @@ impl Machine {
     }
 
     /// Queues the response that ends an exchange, and decides what the connection does next.
-    fn respond(&mut self, exchange: Exchange, mut response: Response, cx: &mut Context) {
+    fn respond(&mut self, exchange: Exchange, response: &mut Response, cx: &mut Context) {
         // Without persistence the client may still be sending a body.
         if exchange.persistence == Persistence::KeepAlive
             && let Some(protocol) = response.take_upgrade()
@@ -582,7 +582,7 @@ impl Machine {
         }
         if response.status().is_informational() {
             // The client would go on waiting for the final response.
-            response = Response::fault("handler returned an interim (1xx) status");
+            *response = Response::fault("handler returned an interim (1xx) status");
         }
         response.drop_forbidden_content();
         debug_assert!(
@@ -629,14 +629,14 @@ impl Machine {
             further_requests,
             info: exchange.info,
         };
-        self.queue(&mut response, delivery, cx);
+        self.queue(response, delivery, cx);
     }
 
     /// Queues a 101. The bytes after the request belong to the protocol that follows.
     fn upgrade(
         &mut self,
         exchange: Exchange,
-        mut response: Response,
+        response: &mut Response,
         protocol: Box<dyn UpgradedProtocol>,
         cx: &mut Context,
     ) {
@@ -658,7 +658,7 @@ impl Machine {
         });
         self.outbox.push_upgrade(
             &mut cx.buffers,
-            |buffer| encode_head(buffer, &response, &connection),
+            |buffer| encode_head(buffer, response, &connection),
             info,
         );
     }
