@@ -359,6 +359,24 @@ mod tests {
     }
 
     #[test]
+    fn entry_of_another_key_with_the_same_hash_is_not_used() {
+        let cache = Cache::new();
+        let now = Instant::now();
+        let key = CacheKey::of_path(b"/one");
+        let other = || Box::from(*b"/two");
+        let (hash, mut shard) = cache.shard(&key);
+        let entry = CacheEntry {
+            key: other(),
+            representation: None,
+            checked: CheckedAt::unwatched(now),
+        };
+        shard.put(hash, entry);
+        shard.absent.put(hash, (other(), now));
+        drop(shard);
+        assert!(matches!(cache.get(&key, now), CacheState::NotCached));
+    }
+
+    #[test]
     fn absent_paths_do_not_displace_files() {
         let cache = Cache::new();
         let now = Instant::now();
