@@ -684,7 +684,7 @@ fn request_in_one_segment_with_finished_and_close_notify_is_answered() {
         let mut session = ClientConnection::new(Arc::clone(&config), name).expect("a session");
         let mut socket = TcpStream::connect(server.address).expect("connect");
         socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-        let mut flight = |session: &mut ClientConnection, socket: &mut TcpStream| {
+        let flight = |session: &mut ClientConnection, socket: &mut TcpStream| {
             let mut bytes = Vec::new();
             while session.wants_write() {
                 session.write_tls(&mut bytes).expect("written");
