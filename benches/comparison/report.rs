@@ -211,7 +211,7 @@ fn readme_figures(environment: &Environment, results: &[MetricResult]) -> String
     let names: Vec<&str> = columns.iter().map(|server| server.name()).collect();
     let mut text = format!(
         "\n![CPU time per request beside other servers](.readme/comparison-cpu.svg)\n\n\
-         CPU time of tws for a response, as a part of what the other server takes; lower is better.\n\n\
+         CPU time for a response: tws divided by the other server. Less than 1 is better.\n\n\
          | | {} |\n|---|{}\n",
         names.join(" | "),
         "---|".repeat(columns.len())
@@ -226,9 +226,10 @@ fn readme_figures(environment: &Environment, results: &[MetricResult]) -> String
     }
     let _ = write!(
         text,
-        "\nOne core each, every server in its strongest configuration: {}. A comparison of tws with \
-         itself is within {noise:.2} of 1.00.\n[All figures](.readme/comparison.md), with the goals and \
-         the command that measures them, and [what is slower, and why](.readme/missed-goals.md).\n",
+        "\nOne core each, every server in its strongest configuration: {}. In these rows, the median of \
+         tws beside itself is within {noise:.2} of 1.00; single pairs differ more.\n\
+         [All figures](.readme/comparison.md), with the goals and the command that measures them, and \
+         [what is slower, and why](.readme/missed-goals.md).\n",
         environment.versions()
     );
     if results

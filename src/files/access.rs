@@ -8,8 +8,8 @@
 //! reveals whether there is something: a redirect there, or what is served if there is nothing, which is an
 //! error, the page of an application, the target of a rewrite of missing paths, or a file of a former root.
 //!
-//! A change of the tree looks for a file and for a folder of each of its names, whether there is a slash at
-//! the end or not, so the rules for both apply to it before anything is looked up.
+//! PUT, DELETE, MKCOL and MOVE treat a path with and without its trailing slash alike. The rules for both are
+//! checked before anything is looked up.
 //!
 //! The layers here check the path of a request. Where a request reads or changes other files as well, as
 //! an archive, a listing with a README, a form with files and a change of the tree do, these must be open to
@@ -44,8 +44,8 @@ impl Rules {
         files
     }
 
-    /// Returns the files at the slash variant of a request's path, if a change of the path is one of what
-    /// is there.
+    /// Returns the files at the slash variant of the path of a PUT, DELETE, MKCOL or MOVE; empty for other
+    /// methods.
     fn other_changed_files(&self, request: &Request<'_>) -> Vec<Aliases> {
         let is_change = match *request.method() {
             Method::PUT | Method::DELETE => true,

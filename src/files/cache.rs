@@ -107,12 +107,12 @@ impl<'a> CacheKey<'a> {
 #[derive(Debug)]
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
-    /// Its key is random, so that clients cannot choose paths of one shard, or of one hash.
+    /// Its key is random, so that clients cannot construct paths with the same shard or hash.
     hasher: RandomState,
 }
 
-/// The entries of both tables are found by the hashes of their keys. Of two keys with the same hash
-/// only the one that was added last has an entry.
+/// Both tables are keyed by the hash of the key; each entry holds its key for comparison. In each table, a
+/// key replaces another one with the same hash.
 #[derive(Debug)]
 struct Shard {
     entries: LruCache<u64, CacheEntry>,

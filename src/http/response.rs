@@ -715,11 +715,11 @@ impl Response {
         }
     }
 
-    /// Takes the body out of the response.
     pub(crate) fn body_mut(&mut self) -> &mut Body {
         &mut self.body
     }
 
+    /// Takes the body out of the response.
     pub(crate) fn take_body(&mut self) -> Body {
         std::mem::take(&mut self.body)
     }

@@ -8,7 +8,7 @@ use rustls::{CommonState, ServerConfig};
 use super::challenges::Challenges;
 use super::resolver::Certificates;
 use super::served_certificate::ServedCertificate;
-use super::session::{Rejected, Session};
+use super::session::{Session, SessionError};
 use crate::config::Http2;
 
 /// The protocol identifiers of ALPN (RFC 7301 §6, RFC 9113 §3.2).
@@ -25,21 +25,21 @@ const HTTP2_TICKETS: usize = 1;
 /// Begins the TLS sessions of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsAcceptor {
-    /// For clients that select HTTP/1.1 or no protocol.
+    /// Used unless HTTP/2 is negotiated.
     http1: Arc<ServerConfig>,
-    /// For clients that select HTTP/2; `None` if it is off.
+    /// Used for clients that offer HTTP/2; `None` if it is off.
     http2: Option<Arc<ServerConfig>>,
     certificates: Arc<Certificates>,
     challenges: Arc<Challenges>,
 }
 
-/// The most bytes of the first message of a client, which is held twice until it is complete. With a
-/// key share of X25519MLKEM768 and a large ticket it has 4 KiB.
-const MAX_FIRST_BYTES: usize = 32 * 1024;
+/// The most bytes of a ClientHello, which is held twice until it is complete. With a key share of
+/// X25519MLKEM768 and a large ticket it has 4 KiB.
+const MAX_CLIENT_HELLO_BYTES: usize = 32 * 1024;
 
-/// Collects the first message of a client, before the configuration of its session is chosen.
+/// Collects the ClientHello, before the configuration of the session is chosen.
 #[derive(Default)]
-pub(crate) struct FirstMessage {
+pub(crate) struct ClientHelloReader {
     parser: Acceptor,
     received: Vec<u8>,
 }
@@ -68,25 +68,24 @@ impl TlsAcceptor {
         }
     }
 
-    /// Adds received bytes to the first message of a client. Begins a session if it is complete; `None`
-    /// before.
+    /// Adds received bytes to the ClientHello. Begins a session if it is complete; `None` before.
     pub(crate) fn accept(
         &self,
-        first: &mut FirstMessage,
+        first: &mut ClientHelloReader,
         received: &[u8],
-    ) -> Result<Option<Session>, Rejected> {
-        let rejected = |reason: &str| Rejected {
+    ) -> Result<Option<Session>, SessionError> {
+        let rejected = |reason: &str| SessionError {
             error: rustls::Error::General(reason.to_owned()),
             alert: Vec::new(),
         };
-        if first.received.len() + received.len() > MAX_FIRST_BYTES {
-            return Err(rejected("the first message is too large"));
+        if first.received.len() + received.len() > MAX_CLIENT_HELLO_BYTES {
+            return Err(rejected("the ClientHello is larger than 32 KiB"));
         }
         first.received.extend_from_slice(received);
         let mut unread = received;
         while !unread.is_empty() {
             let read = first.parser.read_tls(&mut unread);
-            // The reader is memory, so that the error is one of rustls's buffer.
+            // Reading from a slice does not fail, so the error means that rustls's buffer is full.
             read.map_err(|error| rejected(&error.to_string()))?;
         }
         let accepted = match first.parser.accept() {
@@ -96,7 +95,7 @@ impl TlsAcceptor {
                 let mut alert = Vec::new();
                 // Writing to memory does not fail.
                 let _ = message.write_all(&mut alert);
-                return Err(Rejected { error, alert });
+                return Err(SessionError { error, alert });
             }
         };
         let hello = accepted.client_hello();
@@ -122,13 +121,13 @@ impl TlsAcceptor {
     }
 }
 
-/// Returns true if the client offers HTTP/2, which then is selected.
+/// Returns true if the client offers HTTP/2 (ALPN).
 fn offers_http2(hello: &ClientHello<'_>) -> bool {
     let mut offered = hello.alpn().into_iter().flatten();
     offered.any(|protocol| protocol == HTTP2)
 }
 
-/// Returns true if the client has selected HTTP/2.
+/// Returns true if HTTP/2 is negotiated (ALPN).
 pub(crate) fn is_http2(session: &CommonState) -> bool {
     session.alpn_protocol() == Some(HTTP2)
 }

@@ -36,13 +36,13 @@ use challenges::Challenges;
 use resolver::{Certificates, LoadedFiles};
 use tickets::Ticketer;
 
-pub(crate) use acceptor::{FirstMessage, TlsAcceptor, is_http2};
+pub(crate) use acceptor::{ClientHelloReader, TlsAcceptor, is_http2};
 pub use certificate::ServerCertificate;
 pub(crate) use challenges::is_validation;
 pub(crate) use handshake_stats::HandshakeStats;
 pub use key_pair::KeyPair;
 pub(crate) use served_certificate::ServedCertificate;
-pub(crate) use session::{MAX_CONTENT_BYTES, Rejected, Session, SocketRead};
+pub(crate) use session::{MAX_CONTENT_BYTES, Session, SessionError, SocketRead};
 pub use tickets::TicketKeys;
 
 /// The TLS configuration of a server. Clones share the certificates and the keys of session tickets.

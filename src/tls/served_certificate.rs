@@ -1,4 +1,4 @@
-//! Which certificate a session was served with, and which requests its connection is for.
+//! The certificate for the name that a client requests (SNI), and which requests its connection is for.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::certificate::ServerCertificate;
 use super::resolver;
 
-/// The certificate that a session was served with, among the certificates that the server had then.
+/// The certificate for the name that a client requests, among the certificates that the server had then.
+/// The types of keys that the client accepts are ignored: certificates that differ in them only are taken to
+/// have the same names.
 #[derive(Clone, Debug)]
 pub(crate) struct ServedCertificate {
     certificates: Arc<[ServerCertificate]>,
@@ -16,7 +18,6 @@ pub(crate) struct ServedCertificate {
 impl ServedCertificate {
     /// Chooses the certificate for a client that requests `name`; `None` if there are no certificates.
     pub(super) fn choose(certificates: Arc<[ServerCertificate]>, name: &str) -> Option<Self> {
-        // Certificates of the same names differ in the type of their keys only.
         let served = resolver::choose(&certificates, Some(name), |_| true)?;
         Some(Self {
             certificates,

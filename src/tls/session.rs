@@ -2,8 +2,8 @@
 //! records (RFC 8446 §5).
 //!
 //! The buffers are not those of rustls, which keeps 4 KiB for the next read of each connection. A session
-//! holds the bytes of a record that has not arrived as a whole, what is decrypted and not taken, and the
-//! records that the socket has not taken. An idle session holds nothing but its keys.
+//! holds incomplete input, what is decrypted and not taken, and the records that the socket has not taken.
+//! An idle session holds no buffers.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,35 +24,35 @@ pub(crate) const MAX_CONTENT_BYTES: usize = 16 * 1024;
 /// (RFC 5246 §6.2.3). TLS 1.3 allows less.
 const MAX_RECORD_BYTES: usize = MAX_CONTENT_BYTES + 2048 + 5;
 
-/// The most bytes that are held for a message which has not arrived as a whole. Messages of a handshake
-/// may have several records.
+/// The most incomplete input that is held: a part of a record, or the records of an incomplete message of
+/// the handshake (RFC 8446 §5.1).
 const MAX_UNPROCESSED_BYTES: usize = 64 * 1024;
 
-/// A larger buffer of records is not kept for the next connection.
+/// The largest buffer of records that is kept for the next session.
 const MAX_SPARE_BYTES: usize = 128 * 1024;
 
 thread_local! {
-    /// The buffer into which sockets are read; one per event loop.
+    /// The buffer into which sockets are read; one per thread.
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 
-    /// A buffer for the records of the next connection that sends; one per event loop.
+    /// A buffer for the records of the next session that sends; one per thread.
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A session, from the first message of the client on.
 pub(crate) struct Session {
     connection: UnbufferedServerConnection,
-    /// Received bytes that are not a whole message.
+    /// The incomplete input.
     unprocessed: Vec<u8>,
     plaintext: Plaintext,
-    records: Records,
-    input: Input,
-    /// The certificate, if the client has requested a name; until it is taken.
+    records: OutgoingRecords,
+    read: ReadState,
+    /// The certificate for the requested name, if there is one, until it is taken.
     served: Option<ServedCertificate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Input {
+enum ReadState {
     Open,
     /// The client has sent `close_notify`, or the socket has ended without it, which is accepted: HTTP
     /// detects truncation by its own framing.
@@ -61,11 +61,11 @@ enum Input {
     Failed,
 }
 
-/// What a client has sent is not acceptable.
+/// The failure to begin a session, with the records that tell the client.
 #[derive(Debug)]
-pub(crate) struct Rejected {
+pub(crate) struct SessionError {
     pub(crate) error: rustls::Error,
-    /// The records to be sent to the client.
+    /// An alert; empty if there is none.
     pub(crate) alert: Vec<u8>,
 }
 
@@ -85,13 +85,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If they are not acceptable.
+    /// If they are not acceptable, or the configuration is not.
     pub(super) fn new(
         config: Arc<ServerConfig>,
         served: Option<ServedCertificate>,
         mut received: Vec<u8>,
-    ) -> Result<Self, Rejected> {
-        let rejected = |error, alert: &[u8]| Rejected {
+    ) -> Result<Self, SessionError> {
+        let rejected = |error, alert: &[u8]| SessionError {
             error,
             alert: alert.to_vec(),
         };
@@ -100,8 +100,8 @@ impl Session {
             connection: connection.map_err(|error| rejected(error, b""))?,
             unprocessed: Vec::new(),
             plaintext: Plaintext::default(),
-            records: Records::default(),
-            input: Input::Open,
+            records: OutgoingRecords::default(),
+            read: ReadState::Open,
             served,
         };
         match session.process(&mut received, &mut Vec::new()) {
@@ -132,7 +132,7 @@ impl Session {
 
     /// Returns true if nothing follows what is decrypted.
     pub(crate) fn has_ended(&self) -> bool {
-        self.input != Input::Open
+        self.read != ReadState::Open
     }
 
     /// Reads once, at most a record of the largest size, and decrypts what was read. It goes to `buffer`,
@@ -156,7 +156,7 @@ impl Session {
             }
             let count = socket.read(&mut input[kept..end])?;
             if count == 0 {
-                self.input = Input::Ended;
+                self.read = ReadState::Ended;
                 return Ok(SocketRead::Eof);
             }
             input[..kept].copy_from_slice(&self.unprocessed);
@@ -174,10 +174,10 @@ impl Session {
     fn process(&mut self, received: &mut [u8], buffer: &mut Vec<u8>) -> Result<(), Error> {
         let result = self.process_records(received, buffer);
         match result {
-            Ok(processed) if self.input == Input::Open => {
+            Ok(processed) if self.read == ReadState::Open => {
                 let rest = &received[processed..];
                 if rest.len() > MAX_UNPROCESSED_BYTES {
-                    self.input = Input::Failed;
+                    self.read = ReadState::Failed;
                     return Err(Error::General("message too large".to_owned()));
                 }
                 self.unprocessed.clear();
@@ -186,7 +186,7 @@ impl Session {
             }
             // What follows `close_notify` is ignored (RFC 8446 §6.1).
             Ok(_) => self.unprocessed = Vec::new(),
-            Err(_) => self.input = Input::Failed,
+            Err(_) => self.read = ReadState::Failed,
         }
         result.map(|_| ())
     }
@@ -215,7 +215,7 @@ impl Session {
                 }
                 // The caller sends the records.
                 Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
-                Ok(ConnectionState::PeerClosed) => self.input = Input::Ended,
+                Ok(ConnectionState::PeerClosed) => self.read = ReadState::Ended,
                 Ok(
                     ConnectionState::WriteTraffic(_)
                     | ConnectionState::BlockedHandshake
@@ -233,7 +233,8 @@ impl Session {
 
     /// Adds the alert about `received`, and the messages before it.
     fn add_alert(&mut self, received: &mut [u8]) {
-        // What is to be sent comes before anything received is processed, which would be a second alert.
+        // rustls returns messages that are to be sent before it processes input. Without any it would
+        // process the input again, and add a second alert.
         while self.connection.wants_write()
             && let status = self.connection.process_tls_records(received)
             && let Ok(ConnectionState::EncodeTlsData(mut message)) = status.state
@@ -250,7 +251,7 @@ impl Session {
         self.add_encrypted(|traffic, space| traffic.encrypt(bytes, space))
     }
 
-    /// Adds `close_notify`, which tells the end from a truncation (RFC 8446 §6.1).
+    /// Adds `close_notify`, which distinguishes the end from a truncation (RFC 8446 §6.1).
     ///
     /// # Errors
     ///
@@ -270,7 +271,7 @@ impl Session {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), Error> {
-        if self.input == Input::Failed {
+        if self.read == ReadState::Failed {
             return Err(Error::EncryptError);
         }
         let status = self.connection.process_tls_records(&mut self.unprocessed);
@@ -292,7 +293,8 @@ impl Session {
         self.records.remove(count);
     }
 
-    /// Holds the records in no more memory than they need, as they cannot be sent now.
+    /// Shrinks the buffer of the records, which cannot be sent now, if it is more than twice as large as
+    /// they are.
     pub(crate) fn hold_records(&mut self) {
         self.records.shrink();
     }
@@ -301,7 +303,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("input", &self.input)
+            .field("read", &self.read)
             .finish_non_exhaustive()
     }
 }
@@ -336,10 +338,10 @@ impl Plaintext {
     }
 }
 
-/// Records that are to be sent. Without any it holds no memory: the buffer is given to the next
+/// OutgoingRecords that are to be sent. Without any it holds no memory: the buffer is given to the next
 /// session that sends.
 #[derive(Default)]
-struct Records {
+struct OutgoingRecords {
     /// Initialized memory, of which a part is used.
     buffer: Vec<u8>,
     start: usize,
@@ -353,13 +355,13 @@ enum NotWritten {
     Failed,
 }
 
-impl Records {
+impl OutgoingRecords {
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// Adds what `write` writes into the space that it is given, and returns the number of bytes of. It is
-    /// called again with more space if it needs that.
+    /// Appends records. `write` writes them into the space that it is given, and returns their length; if
+    /// the space is too small, it is called again with what it requires.
     fn add(
         &mut self,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, NotWritten>,
@@ -403,7 +405,7 @@ impl Records {
     }
 }
 
-/// Keeps the larger one of `buffer` and the spare buffer.
+/// Makes `buffer` the spare buffer if it is larger, and not larger than `MAX_SPARE_BYTES`.
 fn give_back(buffer: Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < buffer.len() && buffer.len() <= MAX_SPARE_BYTES {

@@ -16,7 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::hybrid_group::X25519MlKem768;
 use super::provider::provider;
-use super::{FirstMessage, ServerCertificate, Session, Tls, TlsAcceptor, is_validation};
+use super::{ClientHelloReader, ServerCertificate, Session, Tls, TlsAcceptor, is_validation};
 use crate::config::Http2;
 
 pub(crate) const NAME: &str = "a.test";
@@ -51,7 +51,7 @@ pub(crate) fn handshake(
 ) -> Result<(ClientConnection, Session), Error> {
     let name = ServerName::try_from(NAME).expect("a name");
     let mut client = ClientConnection::new(Arc::clone(config), name)?;
-    let mut first = FirstMessage::default();
+    let mut first = ClientHelloReader::default();
     let accepted = acceptor.accept(&mut first, &sent(&mut client));
     let mut server = accepted
         .map_err(|rejected| rejected.error)?

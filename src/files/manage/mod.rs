@@ -3,8 +3,8 @@
 //!
 //! What a request cannot reach with GET cannot be changed: hidden names, what symbolic links lead to
 //! outside of the root, the files of the server itself, and folders that contain one. Neither can what
-//! rules about access protect and not the requested path, with or without a slash. A symbolic link is
-//! renamed or deleted itself. Nothing is replaced. Pages of other origins are rejected as with uploads.
+//! a rule about access protects, unless the rule is about the requested path as well, with or without its
+//! slash. A symbolic link is renamed or deleted itself. Nothing is replaced. Pages of other origins are rejected as with uploads.
 
 mod erase;
 mod target;
@@ -252,8 +252,7 @@ fn check_access(is_permitted: bool) -> Result<(), ExplainedError> {
         return Ok(());
     }
     Err(ExplainedError::forbidden(
-        "a rule about access is about the destination or a part of what is changed, and not about the \
-         requested path",
+        "a rule about access protects the destination or a part of the folder, but not the requested path",
     ))
 }
 

@@ -93,8 +93,8 @@ impl UploadDestination<'_> {
         let lookup = self.lookup;
         let is_permitted = |name: &Vec<u8>| rules.permit_as_well(lookup.request, name);
         if !others.iter().all(is_permitted) {
-            let explanation = "a rule about access is about a file in place of which this one would be \
-                               served, and not about the requested path";
+            let explanation =
+                "the file could be served in place of one that a rule about access protects";
             return Err(ExplainedError::forbidden(explanation));
         }
         let is_file = |name: &Vec<u8>| {

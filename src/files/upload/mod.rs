@@ -265,7 +265,7 @@ impl<'a> UploadRequest<'a> {
         if lookup.tree.rules.permit_name_as_well(lookup.request, name) {
             return Ok(());
         }
-        let explanation = "a rule about access is about this file and not about its folder";
+        let explanation = "a rule about access protects this file, but not its folder";
         Err(ExplainedError::forbidden(explanation).with_remedy("send it with PUT"))
     }
 
@@ -279,7 +279,7 @@ impl<'a> UploadRequest<'a> {
             check_name(&tree.rules, name)?;
             if !tree.rules.permit_as_well(request, name) {
                 return Err(ExplainedError::forbidden(
-                    "a rule about access is about the name of a folder above the file, and not about it",
+                    "a rule about access protects the name of a folder above the file, but not the file",
                 ));
             }
         }

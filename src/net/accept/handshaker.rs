@@ -32,7 +32,7 @@ use crate::net::transport::tls::{TlsStream, send_records};
 use crate::net::transport::{More, Transport};
 use crate::net::worker::message::{NewConnection, WorkerHandle, WorkerMessage};
 #[cfg(feature = "tls")]
-use crate::tls::{FirstMessage, Rejected, Session, SocketRead, is_validation};
+use crate::tls::{ClientHelloReader, Session, SessionError, SocketRead, is_validation};
 
 const EVENTS_PER_ITERATION: usize = 256;
 
@@ -100,9 +100,9 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
 #[cfg(feature = "tls")]
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// A first message has 500 to 2000 bytes, most of them the key share of X25519MLKEM768.
+/// A ClientHello has 500 to 2000 bytes, most of them the key share of X25519MLKEM768.
 #[cfg(feature = "tls")]
-const FIRST_READ_BYTES: usize = 4096;
+const CLIENT_HELLO_READ_BYTES: usize = 4096;
 
 #[cfg(feature = "tls")]
 const CLOSED_IN_HANDSHAKE: &str = "connection closed during its TLS handshake";
@@ -354,7 +354,7 @@ impl PendingHandshake {
             HandshakeStage::FirstByte => self.start_handshake(),
             #[cfg(feature = "tls")]
             HandshakeStage::ClientHello(first) => {
-                let session = read_first_message(first, &mut self.socket, policy)?;
+                let session = read_client_hello(first, &mut self.socket, policy)?;
                 self.stage = HandshakeStage::TlsHandshake(Box::new(session));
                 Ok(HandshakeProgress::Continue)
             }
@@ -436,16 +436,16 @@ impl PendingHandshake {
     }
 }
 
-/// Reads the first message of a client, and begins its session.
+/// Reads the ClientHello, and begins the session.
 #[cfg(feature = "tls")]
-fn read_first_message(
-    first: &mut FirstMessage,
+fn read_client_hello(
+    first: &mut ClientHelloReader,
     socket: &mut Socket,
     policy: &AcceptPolicy,
 ) -> io::Result<Session> {
     let acceptor = policy.tls();
     let acceptor = acceptor.ok_or_else(|| io::Error::other("TLS is disabled"))?;
-    let mut bytes = [0; FIRST_READ_BYTES];
+    let mut bytes = [0; CLIENT_HELLO_READ_BYTES];
     loop {
         let count = socket.read(&mut bytes)?;
         if count == 0 {
@@ -454,7 +454,7 @@ fn read_first_message(
         match acceptor.accept(first, &bytes[..count]) {
             Ok(Some(session)) => return Ok(session),
             Ok(None) => {}
-            Err(Rejected { error, alert }) => {
+            Err(SessionError { error, alert }) => {
                 // If the socket takes it.
                 let _ = socket.send(&alert, More::Last);
                 return Err(io::Error::other(error));

@@ -9,7 +9,7 @@ use crate::http::forwarded::Scheme;
 use crate::net::bandwidth::per_client::{ClientSlot, Clients, TooManyConnections};
 use crate::net::worker::settings::RuntimeConfig;
 #[cfg(feature = "tls")]
-use crate::tls::{FirstMessage, Session, TlsAcceptor};
+use crate::tls::{ClientHelloReader, Session, TlsAcceptor};
 
 /// What new connections begin with (a PROXY header, a TLS handshake, both or neither), and the
 /// limits per client.
@@ -33,9 +33,9 @@ pub(super) enum HandshakeStage {
     /// The first byte of a TLS handshake, before memory is allocated for one.
     #[cfg(feature = "tls")]
     FirstByte,
-    /// The first message of a client, before the configuration of its session is chosen.
+    /// The ClientHello, before the configuration of the session is chosen.
     #[cfg(feature = "tls")]
-    ClientHello(Box<FirstMessage>),
+    ClientHello(Box<ClientHelloReader>),
     #[cfg(feature = "tls")]
     TlsHandshake(Box<Session>),
 }

@@ -86,8 +86,8 @@ pub(crate) trait Transport {
     /// receive; `None` if it is not known.
     fn peer_state(&self) -> Option<PeerState>;
 
-    /// Returns true if bytes that were accepted for sending have not reached the kernel. They have
-    /// to be [flushed](Self::flush) before anything else is sent.
+    /// Returns true if bytes that were accepted for sending have to be [flushed](Self::flush) before
+    /// anything else is sent. Bytes that wait for others (`MoreToCome`) need not be.
     fn holds_back(&self) -> bool {
         false
     }

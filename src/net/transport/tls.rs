@@ -1,8 +1,8 @@
 //! TLS on a socket after the handshake (RFC 8446, RFC 5246).
 //!
-//! What is sent is encrypted in portions, each written to the socket at once. What the kernel does
-//! not take is held back, and nothing more is encrypted before it is flushed. So a connection holds
-//! at most one portion, and an idle one nothing but its keys.
+//! Bytes are encrypted in portions of 60 KiB. Records that the kernel does not take are held, and the caller
+//! sends nothing more until they are flushed ([`Transport::holds_back`]). So a connection holds one portion,
+//! and at most one record more.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -25,8 +25,8 @@ use crate::tls::{MAX_CONTENT_BYTES, ServedCertificate, Session, SocketRead, is_h
 const PORTION_BYTES: usize = MAX_CALL_BYTES;
 
 thread_local! {
-    /// The buffer through which files are read, and in which short parts become one record; one per event
-    /// loop.
+    /// The buffer through which files are read, and in which short parts become one record; one per
+    /// thread.
     static PLAINTEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -75,7 +75,11 @@ pub(crate) fn send_records(session: &mut Session, socket: &mut Socket) -> io::Re
 }
 
 impl TlsStream {
-    pub(crate) fn new(socket: Socket, session: Session) -> Self {
+    pub(crate) fn new(socket: Socket, mut session: Session) -> Self {
+        if !is_http2(session.state()) {
+            // Clients of HTTP/1.1 do not use a connection for other names.
+            session.take_served();
+        }
         Self {
             socket,
             session,
@@ -84,7 +88,7 @@ impl TlsStream {
         }
     }
 
-    /// Returns true if the client has selected HTTP/2.
+    /// Returns true if HTTP/2 is negotiated (ALPN).
     pub(crate) fn is_http2(&self) -> bool {
         is_http2(self.session.state())
     }
@@ -158,8 +162,8 @@ impl Transport for TlsStream {
             _ if self.session.has_plaintext() => Received::Partial(count),
             _ if has_ended && count == 0 => Received::Eof,
             SocketRead::Drained if !has_ended => Received::Drained(count),
-            // The next call returns `Eof`, or reads on: not this one, so that records without application
-            // data do not keep the event loop busy.
+            // The next call returns `Eof`, or reads on. This one returns even without application data: a
+            // loop here would let a client that sends empty records keep the event loop busy.
             _ => Received::Partial(count),
         })
     }

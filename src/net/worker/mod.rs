@@ -47,7 +47,7 @@ const BODY_COST_BYTES: usize = MAX_CALL_BYTES;
 /// Events taken from the kernel per iteration.
 const EVENTS_PER_ITERATION: usize = 1024;
 
-/// Connections that are cut per iteration at the end of the drain time: about 5 ms.
+/// The most connections that are cut per iteration after the drain time. 64 take about 5 ms.
 const CUTS_PER_ITERATION: usize = 64;
 
 /// Deadlines are checked after at most this many consecutive iterations that were full of events.
@@ -61,7 +61,7 @@ pub(crate) struct Worker {
     state: LoopState,
     /// When the remaining connections are cut, once the server drains.
     drained_by: Option<Instant>,
-    /// Whether the log says that they are being cut.
+    /// Whether the warning about cut connections has been logged.
     is_cut_logged: bool,
 }
 
@@ -444,7 +444,7 @@ impl Worker {
     }
 
     /// Cuts some of the connections after the drain time, so that observers and the supervisor get replies
-    /// while thousands are cut. The next iteration follows at once, as the time is over.
+    /// while thousands are cut. The next iteration begins without waiting, as the time is over.
     fn cut_portion(&mut self) {
         let count = self.slots.len();
         if count > 0 && !std::mem::replace(&mut self.is_cut_logged, true) {

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Http2;
 use crate::tls::provider::provider;
 use crate::tls::tests::{NAME, client, handshake, receive, sent, tls};
-use crate::tls::{FirstMessage, TlsAcceptor};
+use crate::tls::{ClientHelloReader, TlsAcceptor};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -215,7 +215,7 @@ fn first_message_may_be_split_anywhere() {
         let mut client = ClientConnection::new(config, name).expect("a client");
         let bytes = sent(&mut client);
         let (last, others) = bytes.split_last().expect("bytes");
-        let mut first = FirstMessage::default();
+        let mut first = ClientHelloReader::default();
         for byte in others {
             let session = acceptor.accept(&mut first, &[*byte]);
             assert!(session.expect("valid").is_none());
@@ -238,7 +238,7 @@ fn first_message_may_be_split_anywhere() {
 }
 
 fn rejected(acceptor: &TlsAcceptor, bytes: &[u8]) -> bool {
-    let mut first = FirstMessage::default();
+    let mut first = ClientHelloReader::default();
     bytes
         .chunks(4096)
         .any(|bytes| acceptor.accept(&mut first, bytes).is_err())
@@ -286,7 +286,7 @@ proptest! {
             bytes.truncate(kept);
             bytes.extend_from_slice(&garbage);
             let acceptor = tls.acceptor(Http2::Tls);
-            let mut first = FirstMessage::default();
+            let mut first = ClientHelloReader::default();
             for piece in bytes.chunks(piece) {
                 match acceptor.accept(&mut first, piece) {
                     Ok(None) => {}
