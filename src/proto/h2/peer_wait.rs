@@ -36,11 +36,24 @@ impl PeerWait {
         self.is_active = true;
     }
 
-    /// The peer has sent some of the body, or has let some of the response be sent.
-    pub(crate) fn on_progress(&mut self, timer: Timer, bytes: usize, cx: &impl WaitContext) {
-        if self.wait.timer() != timer {
-            return;
+    /// The peer has sent some of the body.
+    pub(crate) fn on_received(&mut self, bytes: usize, cx: &impl WaitContext) {
+        if self.wait.timer() == Timer::Body {
+            self.on_progress(bytes, cx);
         }
+    }
+
+    /// The peer has let some of the response be sent. What is sent before the first wait counts, too.
+    pub(crate) fn on_sent(&mut self, stream: u32, bytes: usize, cx: &impl WaitContext) {
+        if self.wait.timer() != Timer::Send {
+            self.wait = Wait::new(Timer::Send, ExchangeId(stream), cx);
+            self.is_active = false;
+        }
+        self.on_progress(bytes, cx);
+        self.interrupt(cx);
+    }
+
+    fn on_progress(&mut self, bytes: usize, cx: &impl WaitContext) {
         if !self.is_active {
             self.wait.resume(cx.now());
         }

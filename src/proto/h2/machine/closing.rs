@@ -408,20 +408,21 @@ impl Machine {
         }
     }
 
-    /// Ends the streams whose peer is too slow. If all streams are held by their windows, the peer
-    /// takes nothing any more, and the connection is closed.
+    /// Ends the streams whose peer is too slow. If all streams have been held by their windows for too
+    /// long, the peer takes nothing any more, and the connection is closed.
     fn on_stream_timeouts(&mut self, timeouts: &Timeouts, cx: &mut Context) {
-        let is_held = |stream: &Stream| stream.wait.timer() == Some(Timer::Send);
+        let now = cx.now;
+        let is_due = |stream: &Stream| {
+            let deadline = stream.wait.deadline(timeouts);
+            deadline.is_some_and(|at| at <= now)
+        };
+        // A stream with a small window is held for most of the time, until its next WINDOW_UPDATE.
+        let is_held = |it: &Stream| it.wait.timer() == Some(Timer::Send) && is_due(it);
         let are_all_held = self.streams.iter().all(|it| it.is_over() || is_held(it));
         let due: Vec<(u32, Timer)> = self
             .streams
             .iter()
-            .filter(|stream| {
-                stream
-                    .wait
-                    .deadline(timeouts)
-                    .is_some_and(|at| at <= cx.now)
-            })
+            .filter(|stream| is_due(stream))
             .filter_map(|stream| Some((stream.id, stream.wait.timer()?)))
             .collect();
         for (id, timer) in due {

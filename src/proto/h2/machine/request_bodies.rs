@@ -75,7 +75,7 @@ impl Machine {
         let Some(stream) = self.streams.get_mut(id) else {
             return Ok(());
         };
-        stream.wait.on_progress(Timer::Body, data.len(), cx);
+        stream.wait.on_received(data.len(), cx);
         stream.held_bytes += data.len() as u32;
         let malformed = FrameError::Stream(id, ErrorCode::ProtocolError);
         let added = stream.body_length.add(data.len());

@@ -238,14 +238,12 @@ impl Machine {
             self.scheduler.on_sent(id, len);
         }
         self.send_window.consume(len);
-        self.window_wait.on_progress(Timer::Send, len, cx);
-        self.window_wait.interrupt(cx);
+        self.window_wait.on_sent(0, len, cx);
         self.flood.on_data_sent(len as u32);
         self.pace.on_sent(len);
         if let Some(stream) = self.streams.get_mut(id) {
             stream.send_window.consume(len);
-            stream.wait.on_progress(Timer::Send, len, cx);
-            stream.wait.interrupt(cx);
+            stream.wait.on_sent(id, len, cx);
             if let Some(sender) = stream.sender_mut() {
                 sender.advance(len);
             }

@@ -174,11 +174,54 @@ fn held_stream_is_reset_and_held_connection_is_closed() {
     let mut conversation = sizes(1 << 30);
     conversation.send(&[get(1, "/file/100000"), get(3, "/later")].concat());
     assert_eq!(conversation.received(1), 65_535);
-    conversation.wait(Duration::from_secs(6));
+    // At the minimum rate, these would take minutes, of which 30 seconds count.
+    conversation.wait(Duration::from_secs(29));
+    assert_eq!(conversation.summary().len(), 1);
+    conversation.wait(Duration::from_secs(2));
     assert_eq!(
         conversation.summary().last().map(|it| &it[..]),
         Some("GOAWAY 3 ENHANCE_YOUR_CALM")
     );
+}
+
+/// With a small window, a stream is held until the next WINDOW_UPDATE, so for most of the time.
+#[test]
+fn stream_that_is_held_for_a_moment_is_not_held_too_long() {
+    let mut conversation = sizes(1000);
+    conversation.send(&[get(1, "/bytes/100000"), get(3, "/file/100000")].concat());
+    for _ in 0..60 {
+        conversation.send(&window_update(3, 1000));
+        conversation.wait(Duration::from_secs(1));
+    }
+    assert!(conversation.summary()[0].ends_with("RST CANCEL"));
+    assert_eq!(conversation.received(3), 61_000);
+    // The only stream that is left.
+    conversation.wait(Duration::from_secs(31));
+    assert_eq!(
+        conversation.summary().last().map(|it| &it[..]),
+        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
+    );
+}
+
+/// What the client takes before its first pause counts, whichever window it leaves closed.
+#[test]
+fn client_that_pauses_after_a_fast_beginning_has_saved_time() {
+    for (window, of_connection) in [(50_000, 1 << 30), (1 << 30, 0)] {
+        let mut conversation = sizes(window);
+        if of_connection > 0 {
+            conversation.send(&window_update(0, of_connection));
+        }
+        conversation.send(&get(1, "/file/1000000"));
+        assert!(conversation.received(1) >= 50_000);
+        conversation.wait(Duration::from_secs(29));
+        assert_eq!(conversation.summary().len(), 1, "{window}");
+        conversation.wait(Duration::from_secs(2));
+        assert_eq!(
+            conversation.summary().last().map(|it| &it[..]),
+            Some("GOAWAY 1 ENHANCE_YOUR_CALM"),
+            "{window}"
+        );
+    }
 }
 
 /// One byte buys 4 ms.
