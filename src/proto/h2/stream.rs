@@ -175,19 +175,21 @@ impl Stream {
             .is_some_and(|sender| is_bulk(sender) && !sender.is_parked())
     }
 
-    /// True if its job reads the body of the request, or writes that of the response.
+    /// True if its job reads the body of the request while it is received, or writes that of the
+    /// response.
     pub(crate) fn has_client_paced_job(&self) -> bool {
         let is_paced = match &self.state {
-            StreamState::Streaming(..) | StreamState::BodyFailed(_) => true,
+            StreamState::Streaming(..) => self.remote == RemoteSide::Open,
+            StreamState::BodyFailed(_) => true,
             StreamState::Sending(sender) => sender.is_written(),
             _ => false,
         };
         is_paced && self.job != JobState::None
     }
 
-    /// True if it waits for a job that reads the body of the request.
+    /// True if it waits for a job that reads the body of the request while it is received.
     pub(crate) fn awaits_client_paced_job(&self) -> bool {
-        matches!(self.state, StreamState::Ready(_, Some(_)))
+        matches!(self.state, StreamState::Ready(_, Some(_))) && self.remote == RemoteSide::Open
     }
 
     /// True if only the stream's job keeps its place.

@@ -307,6 +307,14 @@ fn jobs_at_the_pace_of_the_client_leave_some_for_other_requests() {
     // A client that opens many of them and nothing else gets no more.
     conversation.answer(41, Response::text("x"));
     assert_eq!(conversation.jobs.len(), 12);
+    // What has been received is not read at the pace of the client.
+    conversation.send(&post(43, "/stream", &[]));
+    assert_eq!(conversation.jobs.len(), 12);
+    conversation.send(&data(43, END_STREAM, b"all"));
+    assert_eq!(conversation.jobs.len(), 13);
+    conversation.send(&data(id(19), END_STREAM, b"all"));
+    conversation.send(&data(id(5), END_STREAM, b"all"));
+    assert_eq!(conversation.jobs.len(), 15);
 
     // Writers of response bodies.
     let mut conversation = sizes(65_535);
