@@ -500,8 +500,12 @@ impl Machine {
         let bytes = self.inbox.bytes();
         let exchange = Exchange {
             head_len: bytes.len(),
-            // The method is unknown.
-            send_body: SendBody::Yes,
+            // What is known of the method.
+            send_body: if bytes.starts_with(b"HEAD ") {
+                SendBody::HeadOnly
+            } else {
+                SendBody::Yes
+            },
             version: Version::HTTP_11,
             persistence: Persistence::Close,
             linger: LingerMode::Required,

@@ -393,6 +393,28 @@ fn client_that_expects_100_continue_gets_it_unless_body_came_or_is_rejected() {
     );
 }
 
+/// RFC 9110 §9.3.2.
+#[test]
+fn rejected_head_request_gets_no_content() {
+    let long = format!("HEAD /{}", "a".repeat(9000));
+    let large = format!("HEAD / HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(17_000));
+    for (input, status) in [
+        ("HEAD /%zz HTTP/1.1\r\nHost: h\r\n\r\n", "400"),
+        ("HEAD / HTTP/1.1\r\n\r\n", "400"),
+        ("HEAD / HTTP/3.0\r\n\r\n", "505"),
+        (&long, "414"),
+        (&large, "431"),
+    ] {
+        for step in [1, 7, input.len()] {
+            let mut conversation = Conversation::new(context(|_| {}));
+            conversation.run(input.as_bytes().chunks(step));
+            let output = String::from_utf8_lossy(&conversation.output).into_owned();
+            assert_eq!(&output[9..12], status, "{input:?}");
+            assert!(output.ends_with("\r\n\r\n"), "{output}");
+        }
+    }
+}
+
 #[test]
 fn oversized_head_is_414_or_431() {
     let cases = [

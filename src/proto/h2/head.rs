@@ -314,19 +314,25 @@ pub(crate) fn check_trailers(fields: &DecodedFields) -> Result<(), HeadError> {
     Ok(())
 }
 
+/// Returns true if the method is HEAD. The fields need not be those of a valid head.
+pub(crate) fn is_head_request(fields: &DecodedFields) -> bool {
+    find(fields, b":method") == Some(b"HEAD")
+}
+
+/// The value of the first field with a name.
+fn find<'a>(fields: &'a DecodedFields, name: &[u8]) -> Option<&'a [u8]> {
+    let mut spans = fields.spans.iter();
+    let span = spans.find(|span| slice(&fields.bytes, &span.name) == name)?;
+    Some(slice(&fields.bytes, &span.value))
+}
+
 /// The request line that the request would have had with HTTP/1.1, for its record; empty without a
 /// method. The fields need not be those of a valid head.
 pub(crate) fn request_line(fields: &DecodedFields) -> Vec<u8> {
-    let find = |name: &[u8]| {
-        let mut spans = fields.spans.iter();
-        spans
-            .find(|span| slice(&fields.bytes, &span.name) == name)
-            .map(|span| slice(&fields.bytes, &span.value))
-    };
-    let Some(method) = find(b":method") else {
+    let Some(method) = find(fields, b":method") else {
         return Vec::new();
     };
-    let target = find(b":path").or_else(|| find(b":authority"));
+    let target = find(fields, b":path").or_else(|| find(fields, b":authority"));
     [method, b" ", target.unwrap_or_default(), b" HTTP/2.0"].concat()
 }
 

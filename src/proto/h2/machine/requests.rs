@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ::http::{Method, StatusCode};
+use ::http::StatusCode;
 
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
@@ -35,6 +35,7 @@ const MISDIRECTED: Rejection = Rejection::new(
 /// A request whose head is complete.
 struct Opened {
     head: Result<HeadInfo, Rejection>,
+    send_body: SendBody,
     /// What is recorded of it.
     info: Option<Box<RequestInfo>>,
 }
@@ -103,26 +104,28 @@ impl Machine {
             return Ok(None);
         }
         let info = self.request_info(fields, cx);
-        let error = match decoded {
+        // Also a request that is rejected has no response body then.
+        let send_body = if head::is_head_request(fields) {
+            SendBody::HeadOnly
+        } else {
+            SendBody::Yes
+        };
+        let head = match decoded {
             Decoded::OverBudget => {
                 self.count(FloodEvent::DiscardedHeaders, cx)?;
-                HeadError::Rejected(HEAD_TOO_LARGE)
+                Err(HeadError::Rejected(HEAD_TOO_LARGE))
             }
             Decoded::Complete => match head::parse(fields, &mut cx.head, &cx.limits) {
-                Ok(head) if !end_stream || head.content_length.is_none_or(|length| length == 0) => {
-                    let head = Ok(head);
-                    return Ok(Some(Opened { head, info }));
+                Ok(head) if end_stream && head.content_length.is_some_and(|length| length > 0) => {
+                    Err(HeadError::Malformed("content-length without content"))
                 }
-                Ok(_) => HeadError::Malformed("content-length without content"),
-                Err(error) => error,
+                result => result,
             },
         };
-        match error {
-            HeadError::Rejected(rejection) => {
-                let head = Err(rejection);
-                Ok(Some(Opened { head, info }))
-            }
-            HeadError::Malformed(reason) => {
+        let head = match head {
+            Ok(head) => Ok(head),
+            Err(HeadError::Rejected(rejection)) => Err(rejection),
+            Err(HeadError::Malformed(reason)) => {
                 log::debug!("{}: HTTP/2: {reason}", self.peer.address);
                 if let Some(info) = info {
                     self.queues.ended.push_back(EndedExchange {
@@ -132,9 +135,14 @@ impl Machine {
                         outcome: Completion::Aborted,
                     });
                 }
-                Err(FrameError::Stream(id, ErrorCode::ProtocolError))
+                return Err(FrameError::Stream(id, ErrorCode::ProtocolError));
             }
-        }
+        };
+        Ok(Some(Opened {
+            head,
+            send_body,
+            info,
+        }))
     }
 
     /// True if no further stream can be served at the moment.
@@ -214,10 +222,13 @@ impl Machine {
         opened: Opened,
         cx: &mut Context,
     ) -> Option<Action> {
-        let Opened { head, info } = opened;
+        let Opened {
+            head,
+            send_body,
+            info,
+        } = opened;
         let priority = self.signalled_priority(id, head.as_ref().ok());
         cx.http2_memory.lend(&mut self.streams, &mut self.scheduler);
-        let is_head = head.is_ok() && cx.head.method == Method::HEAD;
         self.streams.push(Stream {
             id,
             state: StreamState::Handling(None),
@@ -233,11 +244,7 @@ impl Machine {
             priority,
             response_priority: ResponsePriority::default(),
             job: JobState::None,
-            send_body: if is_head {
-                SendBody::HeadOnly
-            } else {
-                SendBody::Yes
-            },
+            send_body,
             unsent_head: None,
             status: None,
             sent: 0,

@@ -24,6 +24,12 @@ fn malformed_head_resets_its_stream_and_is_recorded_as_400() {
     assert_eq!(conversation.logged(), expected);
 }
 
+fn with_authority(value: &str) -> Vec<(&str, &str)> {
+    let mut fields = head("GET", "/");
+    fields[2].1 = value;
+    fields
+}
+
 #[test]
 fn rejected_head_gets_a_response() {
     let long = format!("/{}", "a".repeat(9000));
@@ -39,6 +45,8 @@ fn rejected_head_gets_a_response() {
         ([&head("GET", "/")[..], &many].concat(), "431"),
         (connect.to_vec(), "501"),
         (head("GET", "/#"), "400"),
+        (head("GET", "/%zz"), "400"),
+        (with_authority("a b"), "400"),
         (
             [&head("GET", "/")[..], &[("expect", "tea")]].concat(),
             "417",
@@ -57,10 +65,33 @@ fn rejected_head_gets_a_response() {
             assert!(!summary[0].contains("RST"), "{summary:?}");
             assert_eq!(conversation.records.len(), 1);
             assert_eq!(conversation.records[0].status.as_str(), *status);
+            assert!(conversation.received(1) > 0);
             // The connection is still of use.
             conversation.send(&get(3, "/"));
             assert_eq!(conversation.summary()[1], "3: 200 GET / ");
         }
+    }
+}
+
+/// RFC 9110 §9.3.2: curl and browsers take content in a response to HEAD for an error of the connection.
+#[test]
+fn rejected_head_request_gets_no_content() {
+    let long = format!("/{}", "a".repeat(9000));
+    let large = "a".repeat(9000);
+    let fields = [("a", &large[..]), ("b", &large)];
+    for (fields, status) in [
+        (head("HEAD", "/%zz"), "400"),
+        (head("HEAD", &long), "414"),
+        ([&head("HEAD", "/")[..], &fields].concat(), "431"),
+        (
+            [&head("HEAD", "/")[..], &[("expect", "tea")]].concat(),
+            "417",
+        ),
+    ] {
+        let mut conversation = Conversation::begun();
+        conversation.send(&headers(1, END_STREAM, &fields));
+        assert_eq!(conversation.summary(), [format!("1: {status} ")]);
+        assert_eq!(conversation.received(1), 0);
     }
 }
 
