@@ -245,7 +245,7 @@ fn set_host(
         None
     };
     let value = match (authority, host) {
-        (None, None) => return Err(Rejection::bad_request("missing authority").into()),
+        (None, None) => return Err(MISSING_AUTHORITY),
         (Some(authority), Some(host)) => {
             if !slice(bytes, &authority).eq_ignore_ascii_case(slice(bytes, &host)) {
                 return Err(HeadError::Malformed("host differs from the authority"));
@@ -254,8 +254,11 @@ fn set_host(
         }
         (Some(value), None) | (None, Some(value)) => value,
     };
-    if !is_authority(slice(bytes, &value)) {
-        return Err(Rejection::bad_request("malformed authority").into());
+    match slice(bytes, &value) {
+        // RFC 9110 §4.2.1: a URI with an empty host is invalid.
+        b"" => return Err(MISSING_AUTHORITY),
+        value if is_authority(value) => {}
+        _ => return Err(Rejection::bad_request("malformed authority").into()),
     }
     let name = append(bytes, HOST);
     names.insert(HOST);
@@ -264,6 +267,9 @@ fn set_host(
 }
 
 const HOST: &[u8] = b"host";
+
+const MISSING_AUTHORITY: HeadError =
+    HeadError::Rejected(Rejection::bad_request("missing authority"));
 
 /// Removes the Host field, and returns the position of its value.
 fn take_host(bytes: &[u8], spans: &mut Vec<FieldSpan>) -> Result<Option<Range<u32>>, HeadError> {

@@ -46,6 +46,7 @@ fn rejected_head_gets_a_response() {
         (connect.to_vec(), "501"),
         (head("GET", "/#"), "400"),
         (head("GET", "/%zz"), "400"),
+        (with_authority(""), "400"),
         (with_authority("a b"), "400"),
         (
             [&head("GET", "/")[..], &[("expect", "tea")]].concat(),
