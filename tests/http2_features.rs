@@ -18,6 +18,8 @@ use crate::support::client::TIMEOUT;
 use crate::support::h2::frame::{END_STREAM, Frame};
 use crate::support::h2::{H2Client, H2Response};
 use crate::support::{TestServer, TwsProcess, eventually, pattern};
+#[cfg(feature = "tls")]
+use crate::tls_cli::redirecting_address;
 
 const MIB: usize = 1 << 20;
 
@@ -101,6 +103,25 @@ fn folder_with_users() -> TempDir {
     let users = crate::middleware::USERS;
     fs::write(folder.path().join("users.txt"), users).expect("write file");
     folder
+}
+
+/// The listeners beside that of the site.
+#[cfg(feature = "tls")]
+#[test]
+fn operators_and_redirects_have_http2_too() {
+    let args = [
+        "--admin=127.0.0.1:0",
+        "--tls-self-signed",
+        "--redirect-http=0",
+    ];
+    let (_folder, site) = site(&args);
+    let admin = site.admin.expect("admin address");
+    let redirect = redirecting_address(&site.announcement);
+    for (address, path, status) in [(admin, "/healthz", 200), (redirect, "/a.txt", 308)] {
+        let mut client = H2Client::connect(address);
+        let stream = client.request_to("localhost", "GET", path);
+        assert_eq!(client.response(stream).status(), status, "{path}");
+    }
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn redirecting_address(announcement: &str) -> std::net::SocketAddr {
+/// The address of the listener that redirects to HTTPS.
+pub(crate) fn redirecting_address(announcement: &str) -> std::net::SocketAddr {
     let (_, after) = announcement
         .split_once("redirects here: http://")
         .expect("redirecting URL in the announcement");

@@ -210,7 +210,7 @@ impl Resources {
                 let auth = admin_auth(settings, endpoint)?;
                 let listeners = inherited.admin;
                 let is_inherited = listeners.is_some();
-                let admin = admin::open(endpoint, listeners, watched, auth)?;
+                let admin = admin::open(endpoint, settings.config.http2, listeners, watched, auth)?;
                 if !is_inherited {
                     sockets.add(&admin.server().handle());
                     own_sockets(admin.server(), owner)?;

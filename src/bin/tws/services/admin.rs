@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tws::admin::{Admin, CertificateStatus, Hosts, Sampler};
 use tws::{
-    BoxHandler, Config, Endpoint, Error, Handler, Request, Router, ServerHandle, StaticFiles,
+    BoxHandler, Config, Endpoint, Error, Handler, Http2, Request, Router, ServerHandle, StaticFiles,
 };
 
 use super::app::AuthLayer;
@@ -42,11 +42,12 @@ pub(crate) type CertificateSource = Box<dyn Fn() -> Vec<CertificateStatus> + Sen
 /// With `auth`, everything needs a password but the health checks.
 pub(crate) fn open(
     endpoint: &Endpoint,
+    http2: Http2,
     inherited: Option<Vec<OwnedFd>>,
     watched: Watched<'_>,
     auth: Option<AuthLayer>,
 ) -> Result<SideServer, Error> {
-    let config = config(endpoint);
+    let config = config(endpoint, http2);
     let server = watched.server;
     let handler = handler(endpoint, watched, auth);
     let side_server = match inherited {
@@ -59,9 +60,10 @@ pub(crate) fn open(
     Ok(side_server.after(server.clone()))
 }
 
-fn config(endpoint: &Endpoint) -> Config {
+fn config(endpoint: &Endpoint, http2: Http2) -> Config {
     let mut config = Config::default();
     config.addresses = vec![endpoint.clone()];
+    config.http2 = http2;
     config.workers = Some(NonZeroUsize::MIN);
     config.helpers = NonZeroUsize::MIN.saturating_add(3);
     config.limits.max_connections = Some(MAX_CONNECTIONS);

@@ -124,9 +124,10 @@ fn https_port(main_server: &ServerHandle) -> u16 {
     first.map_or(HTTPS_PORT, SocketAddr::port)
 }
 
-/// Limits, timeouts and proxies are those of the main server.
+/// Protocols, limits, timeouts and proxies are those of the main server.
 fn config(settings: &Settings) -> Config {
     let mut config = Config::default();
+    config.http2 = settings.config.http2;
     config.workers = Some(NonZeroUsize::MIN);
     config.limits = settings.config.limits.clone();
     config.timeouts = settings.config.timeouts.clone();
