@@ -178,6 +178,7 @@ mod tests {
         let reader = BodyWriter::new(|| ()).reader_handle().reader();
         let incomplete = io::read_to_string(reader).expect_err("the writer is gone");
         let input = InputError::Query {
+            name: None,
             reason: "shown".to_owned(),
         };
         let teapot = Response::new(StatusCode::IM_A_TEAPOT);

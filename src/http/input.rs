@@ -27,20 +27,19 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! An error states what is wrong with the request. It does not quote the request beyond a short part of
-//! the reason that the parser gives, and its text has no control characters.
+//! An error states what is wrong with the request. It does not quote the request beyond the name of a
+//! parameter and a short part of the reason that the parser gives, and its text has no control characters.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use ::http::StatusCode;
 use ::http::header::{ACCEPT, X_CONTENT_TYPE_OPTIONS};
-use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use super::urlencoded::{self, UrlencodedError};
 use super::{Request, Response};
 
 /// Input of a request that a handler cannot use: an error of the client, or of the program.
@@ -64,6 +63,8 @@ pub enum InputError {
     },
     /// The query does not have the expected form: 400.
     Query {
+        /// The name of the parameter, if its value is the reason.
+        name: Option<String>,
         /// The reason that the parser gives.
         reason: String,
     },
@@ -92,6 +93,8 @@ pub enum InputError {
     },
     /// The urlencoded form does not have the expected fields: 422.
     Form {
+        /// The name of the field, if its value is the reason.
+        name: Option<String>,
         /// The reason that the parser gives.
         reason: String,
     },
@@ -105,13 +108,13 @@ pub enum InputError {
     },
 }
 
-/// The limit of a parser's reason, in characters: it may quote the input.
-const MAX_REASON_CHARS: usize = 200;
+/// The limit of a quoted name, and of a parser's reason, in characters: it may quote the input.
+const MAX_QUOTED_CHARS: usize = 200;
 
-/// Returns the text of an error, without control characters and of limited length.
-fn reason_of(error: &impl ToString) -> String {
-    let mut text = error.to_string().replace(char::is_control, " ");
-    if let Some((end, _)) = text.char_indices().nth(MAX_REASON_CHARS) {
+/// Returns the text of an error or a name, without control characters and of limited length.
+fn quoted(text: &impl ToString) -> String {
+    let mut text = text.to_string().replace(char::is_control, " ");
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED_CHARS) {
         text.truncate(end);
         text.push('…');
     }
@@ -144,12 +147,18 @@ impl fmt::Display for InputError {
                     "path parameter {name:?}: not in the pattern of the route"
                 )
             }
-            Self::Query { reason } => write!(f, "query: {reason}"),
+            Self::Query { name, reason } => match name {
+                Some(name) => write!(f, "query parameter {name:?}: {reason}"),
+                None => write!(f, "query: {reason}"),
+            },
             Self::MediaType { expected } => write!(f, "content: must be of type {expected}"),
             Self::JsonSyntax { reason, .. } | Self::JsonData { reason, .. } => {
                 write!(f, "JSON: {reason}")
             }
-            Self::Form { reason } => write!(f, "form: {reason}"),
+            Self::Form { name, reason } => match name {
+                Some(name) => write!(f, "form field {name:?}: {reason}"),
+                None => write!(f, "form: {reason}"),
+            },
             Self::Streamed => f.write_str("content: streamed; use Request::reader"),
             Self::UnknownExtension { type_name } => {
                 write!(f, "extension {type_name}: no middleware has attached it")
@@ -196,7 +205,7 @@ impl Request<'_> {
         })?;
         text.parse().map_err(|error| InputError::Param {
             name: name.to_owned(),
-            reason: reason_of(&error),
+            reason: quoted(&error),
         })
     }
 
@@ -209,8 +218,11 @@ impl Request<'_> {
     /// [`InputError::Query`] if the query does not have the form of `T`.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T, InputError> {
         let query = self.query_str().unwrap_or_default();
-        serde_html_form::from_str(query).map_err(|error| InputError::Query {
-            reason: reason_of(&error),
+        urlencoded::from_bytes(query.as_bytes()).map_err(|UrlencodedError { name, error }| {
+            InputError::Query {
+                name: name.as_ref().map(quoted),
+                reason: quoted(&error),
+            }
         })
     }
 
@@ -224,10 +236,8 @@ impl Request<'_> {
     /// Returns all values of a query parameter, decoded as [`query_param`](Self::query_param) does.
     pub fn query_params(&self, name: &str) -> impl Iterator<Item = String> {
         let query = self.query_str().unwrap_or_default();
-        query.split('&').filter_map(move |pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key) == name).then(|| decode(value))
-        })
+        let pairs = urlencoded::pairs(query.as_bytes());
+        pairs.filter_map(move |(key, value)| (key == name).then_some(value))
     }
 
     /// Returns the content, a JSON text, as a value. The media type must be `application/json`, or one
@@ -244,7 +254,7 @@ impl Request<'_> {
                 || (media_type.ends_with(b"+json") && media_type.contains(&b'/'))
         })?;
         serde_json::from_slice(self.whole_content()?).map_err(|error| {
-            let (line, column, reason) = (error.line(), error.column(), reason_of(&error));
+            let (line, column, reason) = (error.line(), error.column(), quoted(&error));
             match error.classify() {
                 Category::Data => InputError::JsonData {
                     line,
@@ -269,9 +279,10 @@ impl Request<'_> {
     pub fn form<T: DeserializeOwned>(&self) -> Result<T, InputError> {
         const FORM: &str = "application/x-www-form-urlencoded";
         self.check_media_type(FORM, |media_type| media_type == FORM.as_bytes())?;
-        let form = serde_html_form::from_bytes(self.whole_content()?);
-        form.map_err(|error| InputError::Form {
-            reason: reason_of(&error),
+        let form = urlencoded::from_bytes(self.whole_content()?);
+        form.map_err(|UrlencodedError { name, error }| InputError::Form {
+            name: name.as_ref().map(quoted),
+            reason: quoted(&error),
         })
     }
 
@@ -313,16 +324,6 @@ impl Request<'_> {
             Err(InputError::MediaType { expected })
         }
     }
-}
-
-/// Decodes a name or a value of an urlencoded form.
-fn decode(text: &str) -> String {
-    let spaced: Cow<'_, str> = if text.contains('+') {
-        text.replace('+', " ").into()
-    } else {
-        text.into()
-    };
-    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub(crate) mod target;
 // Without the feature only tests implement it, and use less of it.
 #[cfg_attr(not(feature = "websocket"), allow(dead_code))]
 pub(crate) mod upgrade;
+mod urlencoded;
 
 pub(crate) use crate::body::Body;
 pub(crate) use fields::FieldSpan;

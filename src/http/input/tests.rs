@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::*;
@@ -47,6 +49,53 @@ fn query_is_a_value_with_all_values_of_a_name() {
     for target in ["/?limit=x", "/?limit=-1", "/?limit=1&limit=2"] {
         assert_eq!(status(of(target)), 400, "{target}");
     }
+}
+
+#[test]
+fn error_of_a_query_or_a_form_has_the_name_of_the_value() {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Fields {
+        #[expect(dead_code)]
+        a: u32,
+        #[expect(dead_code)]
+        b: Option<Vec<bool>>,
+        #[serde(rename = "c d")]
+        #[expect(dead_code)]
+        c: Option<f32>,
+    }
+
+    let long = "z".repeat(1000);
+    let table = [
+        ("a=", Some("a")),
+        ("a=1&a=2", Some("a")),
+        ("&&b=on&a=x", Some("a")),
+        ("a=1&b=true&b=2&c+d=1", Some("b")),
+        ("a=1&b=on&a=2", Some("a")),
+        ("a=1&c%20d=x", Some("c d")),
+        // The reason has the name.
+        ("", None),
+        ("a=1&e=1", None),
+    ];
+    for (text, expected) in table {
+        match Request::get(&format!("/?{text}")).query::<Fields>() {
+            Err(InputError::Query { name, .. }) => assert_eq!(name.as_deref(), expected, "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+        let form = Request::post("/", text)
+            .with_header("Content-Type", "application/x-www-form-urlencoded");
+        match form.form::<Fields>() {
+            Err(InputError::Form { name, .. }) => assert_eq!(name.as_deref(), expected, "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    let any = Request::get(&format!("/?%0A{long}=x")).query::<BTreeMap<String, u32>>();
+    let text = any.expect_err("an error").to_string();
+    assert!(text.chars().count() < 2 * MAX_QUOTED_CHARS, "{text}");
+    assert!(!text.contains(char::is_control), "{text:?}");
+    // The keys of a map need not be strings.
+    let numbers = Request::get("/?7=x").query::<BTreeMap<u32, String>>();
+    assert_eq!(numbers, Ok(BTreeMap::from([(7, "x".to_owned())])));
 }
 
 #[test]
@@ -132,7 +181,7 @@ fn reason_is_short_and_one_line() {
     );
     let request = Request::post("/", name).with_header("Content-Type", "application/json");
     let text = request.json::<Point>().expect_err("an error").to_string();
-    assert!(text.chars().count() < MAX_REASON_CHARS + 10, "{text}");
+    assert!(text.chars().count() < MAX_QUOTED_CHARS + 10, "{text}");
     assert!(!text.contains(char::is_control), "{text:?}");
 }
 
