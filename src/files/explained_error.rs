@@ -155,7 +155,7 @@ impl From<FormError> for ExplainedError {
             FormError::Read(error) => Self::interrupted(&error),
             FormError::Malformed(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
             FormError::Write(error) => Errno::from_io_error(&error).unwrap_or(Errno::IO).into(),
-            FormError::MediaType | FormError::TooLarge { .. } => {
+            FormError::Input(_) | FormError::TooLarge { .. } => {
                 Self::new(error.status(), error.to_string())
             }
         }

@@ -180,6 +180,12 @@ impl<'a> Fields<'a> {
         self.all(name).nth(1).is_some()
     }
 
+    /// Returns whether the content has a coding (RFC 9110 §8.4), such as gzip.
+    pub(crate) fn has_content_coding(&self) -> bool {
+        let is_none = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
+        !self.all("content-encoding").all(is_none)
+    }
+
     fn slice(&self, range: &Range<u32>) -> &[u8] {
         slice(&self.bytes, range)
     }

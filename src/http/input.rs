@@ -35,10 +35,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use ::http::StatusCode;
-use ::http::header::{ACCEPT, X_CONTENT_TYPE_OPTIONS};
+use ::http::header::{ACCEPT, ACCEPT_ENCODING};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use super::fields::is_token_char;
 use super::urlencoded::{self, UrlencodedError};
 use super::{Request, Response};
 
@@ -73,6 +74,8 @@ pub enum InputError {
         /// The media type that is expected.
         expected: &'static str,
     },
+    /// The content has a coding (Content-Encoding), such as gzip: 415.
+    ContentCoding,
     /// The content is not JSON (RFC 8259): 400.
     JsonSyntax {
         /// The line of the error, from 1.
@@ -128,7 +131,7 @@ impl InputError {
             Self::Param { .. } | Self::Query { .. } | Self::JsonSyntax { .. } => {
                 StatusCode::BAD_REQUEST
             }
-            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType { .. } | Self::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::JsonData { .. } | Self::Form { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::UnknownParam { .. } | Self::Streamed | Self::UnknownExtension { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -152,6 +155,7 @@ impl fmt::Display for InputError {
                 None => write!(f, "query: {reason}"),
             },
             Self::MediaType { expected } => write!(f, "content: must be of type {expected}"),
+            Self::ContentCoding => f.write_str("content: Content-Encoding is not supported"),
             Self::JsonSyntax { reason, .. } | Self::JsonData { reason, .. } => {
                 write!(f, "JSON: {reason}")
             }
@@ -176,12 +180,11 @@ impl From<InputError> for Response {
         if status.is_server_error() {
             return Self::fault(&format!("handler: {error}"));
         }
-        let response = Self::text(format!("{status}: {error}\n"))
-            .with_status(status)
-            .with_header(X_CONTENT_TYPE_OPTIONS, "nosniff");
+        let response = Self::of_client_error(status, &error);
         match error {
-            // RFC 9110 §12.5.1: in a response, Accept states what is preferred in requests.
+            // RFC 9110 §12.5.1, §12.5.3: in a response, these fields state what is preferred in requests.
             InputError::MediaType { expected } => response.with_header(ACCEPT, expected),
+            InputError::ContentCoding => response.with_header(ACCEPT_ENCODING, "identity"),
             _ => response,
         }
     }
@@ -245,14 +248,10 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// [`InputError::MediaType`] (415), [`InputError::JsonSyntax`] (400), [`InputError::JsonData`] (422),
-    /// or [`InputError::Streamed`].
+    /// [`InputError::MediaType`] or [`InputError::ContentCoding`] (415), [`InputError::JsonSyntax`] (400),
+    /// [`InputError::JsonData`] (422), or [`InputError::Streamed`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, InputError> {
-        const JSON: &str = "application/json";
-        self.check_media_type(JSON, |media_type| {
-            media_type == JSON.as_bytes()
-                || (media_type.ends_with(b"+json") && media_type.contains(&b'/'))
-        })?;
+        self.check_format(JSON, is_json)?;
         serde_json::from_slice(self.whole_content()?).map_err(|error| {
             let (line, column, reason) = (error.line(), error.column(), quoted(&error));
             match error.classify() {
@@ -275,10 +274,10 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// [`InputError::MediaType`] (415), [`InputError::Form`] (422), or [`InputError::Streamed`].
+    /// [`InputError::MediaType`] or [`InputError::ContentCoding`] (415), [`InputError::Form`] (422), or
+    /// [`InputError::Streamed`].
     pub fn form<T: DeserializeOwned>(&self) -> Result<T, InputError> {
-        const FORM: &str = "application/x-www-form-urlencoded";
-        self.check_media_type(FORM, |media_type| media_type == FORM.as_bytes())?;
+        self.check_format(FORM, |media_type| media_type == FORM.as_bytes())?;
         let form = urlencoded::from_bytes(self.whole_content()?);
         form.map_err(|UrlencodedError { name, error }| InputError::Form {
             name: name.as_ref().map(quoted),
@@ -306,14 +305,15 @@ impl Request<'_> {
         Ok(self.content())
     }
 
-    /// Checks the only Content-Type, in lower case and without parameters.
-    fn check_media_type(
+    /// Checks that the content has no coding, and its only Content-Type, in lower case and without
+    /// parameters.
+    fn check_format(
         &self,
         expected: &'static str,
         is_expected: impl Fn(&[u8]) -> bool,
     ) -> Result<(), InputError> {
-        let mut values = self.fields().all("content-type");
-        let (Some(value), None) = (values.next(), values.next()) else {
+        self.check_not_coded()?;
+        let Ok(Some(value)) = self.fields().single("content-type") else {
             return Err(InputError::MediaType { expected });
         };
         let media_type = value.split(|byte| *byte == b';').next();
@@ -324,6 +324,30 @@ impl Request<'_> {
             Err(InputError::MediaType { expected })
         }
     }
+
+    /// Checks that the content has no coding, which would be a syntax error in each format.
+    pub(super) fn check_not_coded(&self) -> Result<(), InputError> {
+        if self.fields().has_content_coding() {
+            Err(InputError::ContentCoding)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Returns whether a media type in lower case is that of JSON, or has its suffix.
+fn is_json(media_type: &[u8]) -> bool {
+    let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(|byte| is_token_char(*byte));
+    let has_suffix = || {
+        let slash = memchr::memchr(b'/', media_type)?;
+        let (kind, subtype) = media_type.split_at(slash);
+        let subtype = subtype[1..].strip_suffix(b"+json")?;
+        Some(is_name(kind) && is_name(subtype))
+    };
+    media_type == JSON.as_bytes() || has_suffix() == Some(true)
 }
 
 #[cfg(test)]

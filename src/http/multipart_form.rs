@@ -11,7 +11,8 @@ use ::http::StatusCode;
 use memchr::memmem;
 use percent_encoding::percent_decode;
 
-use super::{Request, Response};
+use super::fields::Fields;
+use super::{InputError, Request, Response};
 use crate::body::BodyReader;
 
 /// The size of the read buffer; a part's head must fit into it.
@@ -95,8 +96,8 @@ pub(crate) struct PartHead {
     pub(crate) name: Option<String>,
     /// The media type as it was sent, if it is UTF-8.
     pub(crate) media_type: Option<String>,
-    /// The file name as it was sent, possibly with a path and in any encoding. `None` if the part is
-    /// not a file.
+    /// The file name that the client means, possibly with a path and in any encoding. `None` if the part
+    /// is not a file.
     pub(crate) filename: Option<Vec<u8>>,
 }
 
@@ -105,8 +106,8 @@ pub(crate) struct PartHead {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FormError {
-    /// The content has another media type: 415.
-    MediaType,
+    /// The content has another media type, or a coding: 415.
+    Input(InputError),
     /// The rest of the body was not received, because the client has disconnected, for example: 400.
     Read(io::Error),
     /// The form is ill-formed: 400. The text says why.
@@ -125,7 +126,7 @@ impl FormError {
     /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Input(error) => error.status(),
             Self::Read(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Write(error) => match error.kind() {
@@ -141,7 +142,7 @@ impl FormError {
 impl fmt::Display for FormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MediaType => f.write_str("content: must be of type multipart/form-data"),
+            Self::Input(error) => error.fmt(f),
             Self::Read(error) => write!(f, "form: cannot be read: {error}"),
             Self::Malformed(reason) => write!(f, "form: {reason}"),
             Self::TooLarge { max_bytes } => {
@@ -155,20 +156,30 @@ impl fmt::Display for FormError {
 impl std::error::Error for FormError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Input(error) => Some(error),
             Self::Read(error) | Self::Write(error) => Some(error),
-            Self::MediaType | Self::Malformed(_) | Self::TooLarge { .. } => None,
+            Self::Malformed(_) | Self::TooLarge { .. } => None,
         }
+    }
+}
+
+impl From<InputError> for FormError {
+    fn from(error: InputError) -> Self {
+        Self::Input(error)
     }
 }
 
 impl From<FormError> for Response {
     fn from(error: FormError) -> Self {
         let status = error.status();
-        if status.is_server_error() {
-            log::error!("{error}");
-            return status.into();
+        match error {
+            FormError::Input(error) => error.into(),
+            error if status.is_server_error() => {
+                log::error!("{error}");
+                status.into()
+            }
+            error => Self::of_client_error(status, &error),
         }
-        Self::text(format!("{status}: {error}\n")).with_status(status)
     }
 }
 
@@ -185,9 +196,11 @@ impl<R: Read> FormPart<'_, R> {
         self.head.name.as_deref()
     }
 
-    /// Returns the file name as the client sent it; `None` if the part is not a file. It is untrusted: it
-    /// may contain slashes, be `..`, or be that of a file of the server. Bytes that are not UTF-8 are
-    /// U+FFFD.
+    /// Returns the file name; `None` if the part is not a file. It is untrusted: it may contain slashes, be
+    /// `..`, or be that of a file of the server. Bytes that are not UTF-8 are U+FFFD.
+    ///
+    /// It is that of `filename*` if the part has a valid one (RFC 8187), otherwise that of `filename`, in
+    /// which the escapes of browsers (`%22`, `%0D` and `%0A`) are decoded.
     pub fn filename(&self) -> Option<Cow<'_, str>> {
         self.filename_bytes().map(String::from_utf8_lossy)
     }
@@ -257,24 +270,29 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// [`FormError::MediaType`] if the content is not `multipart/form-data`, [`FormError::Malformed`] if its
-    /// boundary is missing or invalid.
+    /// [`FormError::Input`] if the content is not `multipart/form-data` or has a coding,
+    /// [`FormError::Malformed`] if its boundary is missing or invalid.
     pub fn form_data(&self) -> Result<FormData<BodyReader>, FormError> {
-        let content_type = self.fields().first("content-type").unwrap_or_default();
-        let boundary = boundary(content_type).ok_or(FormError::MediaType)??;
+        self.check_not_coded()?;
+        let expected = MEDIA_TYPE;
+        let boundary = boundary(self.fields()).ok_or(InputError::MediaType { expected })??;
         Ok(FormData::new(self.reader(), &boundary))
     }
 }
 
-/// Returns the boundary of a form from its Content-Type; `None` if the media type is another one.
+const MEDIA_TYPE: &str = "multipart/form-data";
+
+/// Returns the boundary of a form from its only Content-Type; `None` if the media type is another one, or
+/// there are several.
 ///
 /// # Errors
 ///
 /// [`FormError::Malformed`] if the boundary is missing or invalid.
-pub(crate) fn boundary(content_type: &[u8]) -> Option<Result<Vec<u8>, FormError>> {
-    const MEDIA_TYPE: &[u8] = b"multipart/form-data";
+pub(crate) fn boundary(fields: &Fields<'_>) -> Option<Result<Vec<u8>, FormError>> {
+    let content_type = fields.single("content-type").ok().flatten()?;
     let (media_type, rest) = split_at_semicolon(content_type);
-    if !media_type.trim_ascii().eq_ignore_ascii_case(MEDIA_TYPE) {
+    let media_type = media_type.trim_ascii();
+    if !media_type.eq_ignore_ascii_case(MEDIA_TYPE.as_bytes()) {
         return None;
     }
     let malformed = FormError::Malformed("the form has no valid boundary");

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use ::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, SERVER, TRANSFER_ENCODING, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
@@ -419,6 +420,14 @@ impl Response {
     pub(crate) fn fault(reason: &str) -> Self {
         log::error!("{reason}");
         StatusCode::INTERNAL_SERVER_ERROR.into()
+    }
+
+    /// Creates a response that states an error of the client in one line of text. The text may quote the
+    /// request, so browsers must not take it for another type.
+    pub(crate) fn of_client_error(status: StatusCode, error: &impl fmt::Display) -> Self {
+        Self::text(format!("{status}: {error}\n"))
+            .with_status(status)
+            .with_header(X_CONTENT_TYPE_OPTIONS, "nosniff")
     }
 
     /// Creates a 503 response with Retry-After, for a temporary overload.

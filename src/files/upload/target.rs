@@ -56,8 +56,7 @@ impl<'r> UploadTarget<'r> {
         request: &Request<'_>,
         folder: &'r [u8],
     ) -> Result<Self, ExplainedError> {
-        let content_type = request.fields().first("content-type").unwrap_or_default();
-        let Some(boundary) = multipart_form::boundary(content_type) else {
+        let Some(boundary) = multipart_form::boundary(request.fields()) else {
             return Err(ExplainedError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "POST requires multipart/form-data; use PUT for other types",
@@ -131,13 +130,11 @@ pub(in crate::files) fn check_name(rules: &Rules, name: &[u8]) -> Result<(), Exp
 
 /// Rejects encoded content: it would be stored as it is, and served without its Content-Encoding.
 fn check_coding(fields: &Fields<'_>) -> Result<(), ExplainedError> {
-    let identity = |value: &[u8]| value.eq_ignore_ascii_case(b"identity") || value.is_empty();
-    if fields.all("content-encoding").all(identity) {
-        Ok(())
+    if fields.has_content_coding() {
+        let explanation = "Content-Encoding is not supported for uploads";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Err(ExplainedError::new(status, explanation))
     } else {
-        Err(ExplainedError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Content-Encoding is not supported for uploads",
-        ))
+        Ok(())
     }
 }

@@ -131,12 +131,42 @@ fn json_needs_its_media_type() {
         &["text/plain"],
         &["application/jsonp"],
         &["+json"],
+        &["/+json"],
+        &["a/+json"],
+        &["/a+json"],
+        &["a/b/c+json"],
         &["application/json", "text/plain"],
     ] {
         assert_eq!(status(of(other)), 415, "{other:?}");
     }
     let response = Response::from(of(&[]).expect_err("an error"));
     assert_eq!(response.headers()[ACCEPT], "application/json");
+}
+
+#[test]
+fn coded_content_is_415() {
+    let of = |media_type, codings: &[&str]| {
+        let request = Request::post("/", "x").with_header("Content-Type", media_type);
+        codings.iter().fold(request, |request, coding| {
+            request.with_header("Content-Encoding", coding)
+        })
+    };
+    let form_data = "multipart/form-data; boundary=B";
+    for coded in [&["gzip"][..], &["br, gzip"], &["identity", "gzip"]] {
+        for response in [
+            Response::from(of(JSON, coded).json::<Point>().expect_err("an error")),
+            Response::from(of(FORM, coded).form::<Filter>().expect_err("an error")),
+            Response::from(of(form_data, coded).form_data().expect_err("an error")),
+        ] {
+            assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            assert_eq!(response.headers()[ACCEPT_ENCODING], "identity");
+        }
+    }
+    for uncoded in [&[][..], &["identity"], &[""]] {
+        assert_eq!(status(of(JSON, uncoded).json::<Point>()), 400);
+        assert!(of(FORM, uncoded).form::<Filter>().is_ok());
+        assert!(of(form_data, uncoded).form_data().is_ok());
+    }
 }
 
 #[test]
@@ -192,7 +222,6 @@ fn form_is_a_value() {
             .with_header("Content-Type", media_type)
             .form::<Filter>()
     };
-    const FORM: &str = "application/x-www-form-urlencoded";
     let form = of("tag=a%2Cb&tag=c+d", FORM).expect("a form");
     assert_eq!(form.tag, ["a,b", "c d"]);
     assert_eq!(status(of("limit=many", FORM)), 422);

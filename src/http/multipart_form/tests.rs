@@ -269,10 +269,15 @@ fn boundary_is_taken_from_the_content_type() {
         ),
     ];
     for (content_type, expected) in table {
-        let found = boundary(content_type.as_bytes()).map(Result::ok);
+        let request = request(content_type);
+        let found = boundary(request.fields()).map(Result::ok);
         let expected = expected.map(|text| text.map(|text| text.as_bytes().to_vec()));
         assert_eq!(found, expected, "{content_type}");
+        // Two parsers could choose different ones.
+        let twice = request.with_header("Content-Type", "multipart/form-data; boundary=b");
+        assert!(boundary(twice.fields()).is_none(), "{content_type}");
     }
+    assert!(boundary(Request::get("/").fields()).is_none());
 }
 
 /// Content with many starts of a delimiter and no complete one.
@@ -419,6 +424,12 @@ fn errors_of_the_client_differ_from_those_of_the_disk() {
     ] {
         let error = request(media_type).form_data().expect_err("an error");
         assert_eq!(error.status(), status, "{media_type}");
+        let response = Response::from(error);
+        assert_eq!(response.status(), status, "{media_type}");
+        assert_eq!(response.headers()["X-Content-Type-Options"], "nosniff");
+        let accept = response.headers().get("Accept");
+        let accepted = (status == 415).then_some("multipart/form-data");
+        assert_eq!(accept.and_then(|value| value.to_str().ok()), accepted);
     }
     let mut form = request("multipart/form-data; boundary=other")
         .form_data()
