@@ -10,15 +10,20 @@ impl Request<'_> {
     /// [`Response::with_cookie`] encodes them. Ill-formed ones are skipped.
     pub fn cookies(&self) -> impl Iterator<Item = Cookie<'_>> {
         // HTTP/2 clients send each cookie in a field of its own (RFC 9113 §8.2.3).
-        let values = self.fields().all("cookie");
-        let values = values.filter_map(|value| std::str::from_utf8(value).ok());
-        values.flat_map(|value| Cookie::split_parse_encoded(value).filter_map(Result::ok))
+        self.fields().all("cookie").flat_map(parse)
     }
 
     /// Returns the cookie of this name. If there are several, the first one, which has the longest path.
     pub fn cookie(&self, name: &str) -> Option<Cookie<'_>> {
         self.cookies().find(|cookie| cookie.name() == name)
     }
+}
+
+/// Returns the well-formed cookies in a Cookie field. The others do not affect them.
+fn parse(value: &[u8]) -> impl Iterator<Item = Cookie<'_>> {
+    let pairs = value.split(|byte| *byte == b';');
+    let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok());
+    pairs.filter_map(|pair| Cookie::parse_encoded(pair.trim()).ok())
 }
 
 impl Response {
@@ -69,6 +74,13 @@ mod tests {
         assert_eq!(value("c").as_deref(), Some("3"));
         assert_eq!(value("malformed"), None);
         assert_eq!(request.cookies().count(), 4);
+    }
+
+    #[test]
+    fn cookie_that_is_not_utf8_does_not_hide_others() {
+        let cookies = parse(b"a=\xFF; b=1 ;; \xFF=2;c=%3B");
+        let cookies: Vec<String> = cookies.map(|cookie| cookie.to_string()).collect();
+        assert_eq!(cookies, ["b=1", "c=;"]);
     }
 
     #[test]
