@@ -34,6 +34,12 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 /// is all that follows, `{{` is a literal brace. If several patterns match a path, the most specific
 /// one is used. A trailing slash is part of a path: `/a` and `/a/` are different routes.
 ///
+/// A path is percent-decoded before it is matched ([`Request::path`]), so an encoded slash separates
+/// segments as a slash does: `/a%2Fb` matches `/a/{x}` and `/{*x}`, but not `/{x}`. A value that may
+/// contain slashes needs a parameter at the end of the pattern, as `{*x}`, or one of the query. Parameters
+/// are text: a path that is not UTF-8 (`/%FF`) matches no route, and leads to a [nested](Self::nest)
+/// handler or the fallback, or is a 404.
+///
 /// HEAD is handled by the handler of GET, and OPTIONS by the router, unless they have handlers of their
 /// own. Another method gets a 405 with Allow, or a 501 if it is neither a standard method nor that of
 /// any route.

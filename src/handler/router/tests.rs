@@ -141,6 +141,10 @@ fn patterns_match_segments_and_rests() {
         ("PUT", "/x/a", 200, "put a"),
         ("PATCH", "/x/a", 200, "patch a"),
         ("DELETE", "/x/a", 200, "delete a"),
+        // An encoded slash is a slash.
+        ("GET", "/all/a%2Fb", 200, "all a/b"),
+        ("GET", "/all%2Fone/b", 200, "one b"),
+        ("PUT", "/x/a%2Fb", 404, "404 Not Found\n"),
     ] {
         let (found, text, _) = ask(&router, method, target);
         assert_eq!((found, &text[..]), (status, content), "{method} {target}");
