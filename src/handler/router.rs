@@ -41,8 +41,8 @@ use crate::http::{Rejection, Request, Response, error_page, response};
 /// handler or the fallback, or is a 404.
 ///
 /// HEAD is handled by the handler of GET, and OPTIONS by the router, unless they have handlers of their
-/// own. Another method gets a 405 with Allow, or a 501 if it is neither a standard method nor that of
-/// any route.
+/// own, or [`any`](Self::any) has added one. Another method gets a 405 with Allow, or a 501 if it is
+/// neither a standard method nor that of any route.
 ///
 /// Handlers of a router with [state](Self::with_state) get it as their first parameter:
 ///
@@ -88,6 +88,8 @@ impl<S> fmt::Debug for Router<S> {
 struct RouteEntry {
     pattern: String,
     handlers: Vec<(Method, BoxHandler)>,
+    /// The handler of all other methods.
+    any: Option<BoxHandler>,
     nested: Option<Nested>,
 }
 
@@ -165,10 +167,6 @@ impl<S> Router<S> {
         pattern: &str,
         handler: impl IntoHandler<S, K>,
     ) -> Self {
-        assert!(
-            pattern.starts_with('/'),
-            "route {pattern:?}: a pattern must start with a slash"
-        );
         let handler = handler.into_handler(&self.state);
         let route = self.route_of(pattern);
         let known = route.handlers.iter().any(|(known, _)| *known == method);
@@ -177,6 +175,35 @@ impl<S> Router<S> {
             "route {pattern:?}: {method} already has a handler"
         );
         route.handlers.push((method, handler));
+        self
+    }
+
+    /// Adds a handler for all methods on the paths that match a pattern, except those that have handlers of
+    /// their own there.
+    ///
+    /// ```
+    /// use tws::{Handler, Method, Request, Response, Router};
+    ///
+    /// let router = Router::new()
+    ///     .any("/", |request: &Request<'_>| Response::text(request.method().as_str()))
+    ///     .get("/", |_: &Request<'_>| Response::text("the page"));
+    /// let text = |method| router.handle(&Request::new(method, "/")).wait().into_text();
+    /// assert_eq!(text(Method::PUT)?, "PUT");
+    /// assert_eq!(text(Method::GET)?, "the page");
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`route`](Self::route) does.
+    pub fn any<K>(mut self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
+        let handler = handler.into_handler(&self.state);
+        let route = self.route_of(pattern);
+        assert!(
+            route.any.is_none() && route.nested.is_none(),
+            "route {pattern:?}: all methods already have a handler"
+        );
+        route.any = Some(handler);
         self
     }
 
@@ -218,6 +245,7 @@ impl<S> Router<S> {
         self.routes.push(RouteEntry {
             pattern: prefix.to_owned(),
             handlers: Vec::new(),
+            any: None,
             nested: Some(Nested {
                 segments: prefix.split('/').count() - 1,
                 handler: handler.into_handler(&self.state),
@@ -266,6 +294,10 @@ impl<S> Router<S> {
     }
 
     fn route_of(&mut self, pattern: &str) -> &mut RouteEntry {
+        assert!(
+            pattern.starts_with('/'),
+            "route {pattern:?}: a pattern must start with a slash"
+        );
         let known = self
             .routes
             .iter()
@@ -278,6 +310,7 @@ impl<S> Router<S> {
             self.routes.push(RouteEntry {
                 pattern: pattern.to_owned(),
                 handlers: Vec::new(),
+                any: None,
                 nested: None,
             });
             index
@@ -397,10 +430,11 @@ impl RouteEntry {
             found.map(|(_, handler)| handler as &dyn Handler)
         };
         // RFC 9110 §9.3.2: HEAD is GET without the content, which the connection omits.
-        of(method).or_else(|| match *method {
+        let own = of(method).or_else(|| match *method {
             Method::HEAD => of(&Method::GET),
             _ => None,
-        })
+        });
+        own.or_else(|| self.any.as_ref().map(|handler| handler as &dyn Handler))
     }
 
     fn methods(&self) -> impl Iterator<Item = &Method> {

@@ -1,3 +1,5 @@
+use std::panic::UnwindSafe;
+
 use super::*;
 use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, VARY};
 
@@ -151,6 +153,28 @@ fn patterns_match_segments_and_rests() {
     }
 }
 
+#[test]
+fn any_gets_the_methods_without_a_handler() {
+    let router = Router::new()
+        .get("/{name}", Named("get"))
+        .any("/{name}", Named("any"))
+        .any("/all", Named("all"));
+    for (method, target, content) in [
+        ("GET", "/a", "get a"),
+        ("HEAD", "/a", "get a"),
+        ("POST", "/a", "any a"),
+        ("OPTIONS", "/a", "any a"),
+        ("BREW", "/a", "any a"),
+        ("HEAD", "/all", "all "),
+    ] {
+        let expected = (200, content.to_owned(), None);
+        assert_eq!(ask(&router, method, target), expected, "{method} {target}");
+    }
+    let rejection = Rejection::bad_request("no");
+    let response = router.reject(&Request::post("/a", ""), rejection);
+    assert_eq!(text(&response), "rejected by any a");
+}
+
 /// Responds with the path below the prefix, the full path, and parameters.
 fn shown(request: &Request<'_>) -> Response {
     let seen = String::from_utf8_lossy(request.path_bytes());
@@ -291,9 +315,7 @@ fn invalid_prefix_panics_and_names_it() {
         let build = || {
             drop(Router::new().get(first, shown).nest(second, shown));
         };
-        let panic = std::panic::catch_unwind(build).expect_err(second);
-        let text = panic.downcast_ref::<String>().expect("a message");
-        assert!(text.contains(&format!("{second:?}")), "{text}");
+        assert_panics_and_names(build, second);
     }
 }
 
@@ -351,8 +373,16 @@ fn invalid_pattern_panics_and_names_it() {
             let home = |_: &Request<'_>| Response::text("");
             drop(Router::new().get(first, home).get(second, home));
         };
-        let panic = std::panic::catch_unwind(build).expect_err(second);
-        let text = panic.downcast_ref::<String>().expect("a message");
-        assert!(text.contains(&format!("{second:?}")), "{text}");
+        assert_panics_and_names(build, second);
+        let build = || drop(Router::new().any(first, shown).any(second, shown));
+        assert_panics_and_names(build, second);
     }
+    let build = || drop(Router::new().nest("/a", shown).any("/a", shown));
+    assert_panics_and_names(build, "/a");
+}
+
+fn assert_panics_and_names(build: impl FnOnce() + UnwindSafe, pattern: &str) {
+    let panic = std::panic::catch_unwind(build).expect_err(pattern);
+    let text = panic.downcast_ref::<String>().expect("a message");
+    assert!(text.contains(&format!("{pattern:?}")), "{text}");
 }
