@@ -3,7 +3,7 @@
 #[cfg(feature = "cookies")]
 mod cookie_jar;
 
-use ::http::header::LOCATION;
+use ::http::header::{CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
 use ::http::{Method, StatusCode};
 use serde::Serialize;
 
@@ -46,6 +46,9 @@ const MAX_REDIRECTS: usize = 20;
 /// assert_eq!(response.into_text()?, "hello Ana María\n");
 /// # Ok::<_, std::io::Error>(())
 /// ```
+///
+/// Responses are as the server sends them, except for the fields that it adds to all: the content has its
+/// length, and a handler's interim status (1xx) is a 500.
 ///
 /// The limits are those of [`Limits::default`]. A panic of the handler is not caught, so that the test
 /// fails. Content that the handler streams is complete when it is called. Streams of the response can be
@@ -145,7 +148,7 @@ impl TestClient {
         #[cfg(feature = "cookies")]
         let request = self.cookies.add_to(request);
         let mut response = respond(&self.handler, request.clone());
-        response.drop_forbidden_content();
+        normalize(&mut response);
         #[cfg(feature = "cookies")]
         self.cookies.store(request.path(), &response);
         if *request.method() == Method::HEAD {
@@ -172,6 +175,25 @@ fn respond(handler: &BoxHandler, request: Request<'static>) -> Response {
         return handler.reject(&head.admitted(), too_large);
     }
     handler.handle(&request.admitted()).wait()
+}
+
+/// Changes a response as a server does: its fields of framing are those of its body.
+fn normalize(response: &mut Response) {
+    if response.is_upgrade() {
+        return;
+    }
+    response.make_final();
+    let is_bodiless = matches!(
+        response.status(),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let length = response.body().length().filter(|_| !is_bodiless);
+    let fields = response.headers_mut();
+    fields.remove(TRANSFER_ENCODING);
+    match length {
+        Some(length) => drop(fields.insert(CONTENT_LENGTH, length.into())),
+        None => drop(fields.remove(CONTENT_LENGTH)),
+    }
 }
 
 fn with_host(request: Request<'static>) -> Request<'static> {
@@ -283,6 +305,36 @@ mod tests {
         assert_eq!(client.get("/loop").status(), 303);
         let client = client.without_redirects();
         assert_eq!(client.get("/absolute").status(), 303);
+    }
+
+    #[test]
+    fn response_is_that_of_a_server() {
+        let handler = |request: &Request<'_>| {
+            let status: StatusCode = request.path()[1..].parse().expect("a status");
+            Response::text("four")
+                .with_status(status)
+                .with_header(CONTENT_LENGTH, "2")
+                .with_header(TRANSFER_ENCODING, "chunked")
+        };
+        let client = TestClient::new(handler);
+        for (method, target, status, length, content) in [
+            (Method::GET, "/200", 200, Some("4"), "four"),
+            (Method::HEAD, "/200", 200, Some("4"), ""),
+            (Method::GET, "/204", 204, None, ""),
+            (Method::GET, "/205", 205, Some("0"), ""),
+            (Method::GET, "/304", 304, None, ""),
+        ] {
+            let response = client.send(Request::new(method, target));
+            assert_eq!(response.status(), status);
+            let field = response.headers().get(CONTENT_LENGTH);
+            let field = field.map(|value| value.to_str().expect("text"));
+            assert_eq!(field, length, "{target}");
+            assert!(!response.headers().contains_key(TRANSFER_ENCODING));
+            assert_eq!(response.into_text().expect("text"), content, "{target}");
+        }
+        for interim in ["/100", "/101", "/103"] {
+            assert_eq!(client.get(interim).status(), 500, "{interim}");
+        }
     }
 
     #[test]

@@ -716,9 +716,14 @@ impl Response {
         self.body.into()
     }
 
-    /// Drops the content of a response whose status permits none: 204, 205 and 304 (RFC 9110 §15.3.5,
-    /// §15.3.6, §15.4.5). The client would take it for the start of the next response.
-    pub(crate) fn drop_forbidden_content(&mut self) {
+    /// Makes the response of a handler one that can end an exchange. An interim one (1xx) becomes a 500: the
+    /// client would go on waiting for the final one. Content is dropped if the status permits none: 204, 205
+    /// and 304 (RFC 9110 §15.3.5, §15.3.6, §15.4.5). The client would take it for the start of the next
+    /// response.
+    pub(crate) fn make_final(&mut self) {
+        if self.status.is_informational() {
+            *self = Self::fault("handler returned an interim (1xx) status");
+        }
         if !permits_content(self.status) {
             self.body = Body::Empty;
         }

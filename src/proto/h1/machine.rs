@@ -584,11 +584,7 @@ impl Machine {
             self.upgrade(exchange, response, protocol, cx);
             return;
         }
-        if response.status().is_informational() {
-            // The client would go on waiting for the final response.
-            *response = Response::fault("handler returned an interim (1xx) status");
-        }
-        response.drop_forbidden_content();
+        response.make_final();
         debug_assert!(
             self.inbox.bytes().len() >= exchange.head_len,
             "the head is consumed before its response"

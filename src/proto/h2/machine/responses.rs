@@ -49,11 +49,7 @@ impl Machine {
     /// Stages the head of a response, and queues its body. The head of a file follows when the file can
     /// be read.
     pub(super) fn respond(&mut self, id: u32, mut response: Response, cx: &mut Context) {
-        if response.status().is_informational() {
-            // The client would go on waiting for the final response.
-            response = Response::fault("handler returned an interim (1xx) status");
-        }
-        response.drop_forbidden_content();
+        response.make_final();
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
