@@ -60,6 +60,8 @@ pub struct TestClient {
     handler: BoxHandler,
     #[cfg(feature = "cookies")]
     cookies: CookieJar,
+    /// Field lines of requests that have none of the name.
+    headers: Vec<(String, String)>,
     max_redirects: usize,
 }
 
@@ -70,6 +72,7 @@ impl TestClient {
             handler: BoxHandler::new(handler),
             #[cfg(feature = "cookies")]
             cookies: CookieJar::default(),
+            headers: Vec::new(),
             max_redirects: MAX_REDIRECTS,
         }
     }
@@ -77,6 +80,16 @@ impl TestClient {
     /// Returns redirects and does not follow them.
     pub fn without_redirects(mut self) -> Self {
         self.max_redirects = 0;
+        self
+    }
+
+    /// Adds a header field to all requests that have none of this name: an Authorization, for example.
+    ///
+    /// # Panics
+    ///
+    /// As [`Request::with_header`], when a request is sent.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -90,34 +103,40 @@ impl TestClient {
         self.send(Request::post(target, content))
     }
 
-    /// Sends a value as JSON with POST.
-    ///
-    /// # Panics
-    ///
-    /// If JSON cannot represent the value.
-    pub fn post_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
-        match serde_json::to_vec(value) {
-            Ok(json) => {
-                let request = Request::post(target, json);
-                self.send(request.with_header("Content-Type", "application/json"))
-            }
-            Err(error) => panic!("content: cannot be serialized as JSON: {error}"),
-        }
+    /// Sends a PUT request without a Content-Type.
+    pub fn put(&self, target: &str, content: impl Into<Vec<u8>>) -> Response {
+        self.send(Request::new(Method::PUT, target).with_content(content))
     }
 
-    /// Sends a value as an urlencoded form with POST.
-    ///
-    /// # Panics
-    ///
-    /// If a form cannot represent the value.
+    /// Sends a PATCH request without a Content-Type.
+    pub fn patch(&self, target: &str, content: impl Into<Vec<u8>>) -> Response {
+        self.send(Request::new(Method::PATCH, target).with_content(content))
+    }
+
+    /// Sends a DELETE request.
+    pub fn delete(&self, target: &str) -> Response {
+        self.send(Request::new(Method::DELETE, target))
+    }
+
+    /// Sends a value as JSON with POST. Panics as [`Request::with_json`] does.
+    pub fn post_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+        self.send(Request::new(Method::POST, target).with_json(value))
+    }
+
+    /// Sends a value as JSON with PUT. Panics as [`Request::with_json`] does.
+    pub fn put_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+        self.send(Request::new(Method::PUT, target).with_json(value))
+    }
+
+    /// Sends a value as JSON with PATCH. Panics as [`Request::with_json`] does.
+    pub fn patch_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+        self.send(Request::new(Method::PATCH, target).with_json(value))
+    }
+
+    /// Sends a value as an urlencoded form with POST. Panics as [`Request::with_form`] does. A form with
+    /// files is made with [`Request::with_form_data`].
     pub fn post_form(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
-        match serde_html_form::to_string(value) {
-            Ok(form) => {
-                let request = Request::post(target, form);
-                self.send(request.with_header("Content-Type", "application/x-www-form-urlencoded"))
-            }
-            Err(error) => panic!("content: cannot be serialized as a form: {error}"),
-        }
+        self.send(Request::new(Method::POST, target).with_form(value))
     }
 
     /// Sends a request. A Host field is added if there is none, and the cookies for its path.
@@ -125,7 +144,7 @@ impl TestClient {
     /// A redirect to the same host is followed: 307 and 308 with the same method and content, others with
     /// GET, unless the method is HEAD (RFC 9110 §15.4). After 20 redirects the next one is returned.
     pub fn send(&self, request: Request<'static>) -> Response {
-        let mut request = with_host(request);
+        let mut request = self.with_default_headers(request);
         let mut response = self.exchange(&request);
         for _ in 0..self.max_redirects {
             let Some(next) = redirected(&request, &response) else {
@@ -141,6 +160,18 @@ impl TestClient {
     #[cfg(feature = "cookies")]
     pub fn cookie(&self, name: &str) -> Option<String> {
         self.cookies.value(name)
+    }
+
+    fn with_default_headers(&self, request: Request<'static>) -> Request<'static> {
+        let own = self.headers.iter();
+        let own = own.map(|(name, value)| (name.as_str(), value.as_str()));
+        own.chain([("Host", "localhost")])
+            .fold(request, |request, (name, value)| {
+                match request.fields().first(name) {
+                    Some(_) => request,
+                    None => request.with_header(name, value),
+                }
+            })
     }
 
     fn exchange(&self, request: &Request<'static>) -> Response {
@@ -193,13 +224,6 @@ fn normalize(response: &mut Response) {
     match length {
         Some(length) => drop(fields.insert(CONTENT_LENGTH, length.into())),
         None => drop(fields.remove(CONTENT_LENGTH)),
-    }
-}
-
-fn with_host(request: Request<'static>) -> Request<'static> {
-    match request.fields().first("host") {
-        Some(_) => request,
-        None => request.with_header("Host", "localhost"),
     }
 }
 
@@ -305,6 +329,49 @@ mod tests {
         assert_eq!(client.get("/loop").status(), 303);
         let client = client.without_redirects();
         assert_eq!(client.get("/absolute").status(), 303);
+    }
+
+    #[test]
+    fn default_headers_are_added_to_requests_without_them() {
+        let echo = |request: &Request<'_>| {
+            let field = |name| request.header(name).unwrap_or("none").to_owned();
+            Response::text(format!("{} {}", field("authorization"), field("host")))
+        };
+        let router = Router::new()
+            .get("/echo", echo)
+            .get("/see", to("http://h/echo"));
+        let client = TestClient::new(router)
+            .with_header("Authorization", "Bearer a")
+            .with_header("Host", "h");
+        let text = |request| client.send(request).into_text().expect("text");
+        assert_eq!(text(Request::get("/echo")), "Bearer a h");
+        assert_eq!(text(Request::get("/see")), "Bearer a h");
+        let own = Request::get("/echo").with_header("authorization", "b");
+        assert_eq!(text(own), "b h");
+    }
+
+    #[test]
+    fn every_method_has_its_content() {
+        let echo = |request: &Request<'_>| {
+            let content = String::from_utf8_lossy(request.content()).into_owned();
+            let media_type = request.header("content-type").unwrap_or("none");
+            Response::text(format!("{} {media_type} {content}", request.method()))
+        };
+        let client = TestClient::new(Router::new().any("/", echo));
+        for (response, expected) in [
+            (client.put("/", "x"), "PUT none x"),
+            (client.patch("/", "x"), "PATCH none x"),
+            (client.delete("/"), "DELETE none "),
+            (client.post_json("/", &7), "POST application/json 7"),
+            (client.put_json("/", &7), "PUT application/json 7"),
+            (client.patch_json("/", &7), "PATCH application/json 7"),
+            (
+                client.post_form("/", &[("a", "b c")]),
+                "POST application/x-www-form-urlencoded a=b+c",
+            ),
+        ] {
+            assert_eq!(response.into_text().expect("text"), expected);
+        }
     }
 
     #[test]

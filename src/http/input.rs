@@ -36,6 +36,7 @@ use std::str::FromStr;
 
 use ::http::StatusCode;
 use ::http::header::{ACCEPT, ACCEPT_ENCODING};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -331,6 +332,33 @@ impl Request<'_> {
             Err(InputError::ContentCoding)
         } else {
             Ok(())
+        }
+    }
+}
+
+/// Content for calls of a handler without a connection.
+impl Request<'static> {
+    /// Sets the content to a value as JSON, and its Content-Type.
+    ///
+    /// # Panics
+    ///
+    /// If JSON cannot represent the value.
+    pub fn with_json(self, value: &(impl Serialize + ?Sized)) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(json) => self.with_content(json).with_header("Content-Type", JSON),
+            Err(error) => panic!("content: cannot be serialized as JSON: {error}"),
+        }
+    }
+
+    /// Sets the content to a value as an urlencoded form, and its Content-Type.
+    ///
+    /// # Panics
+    ///
+    /// If a form cannot represent the value.
+    pub fn with_form(self, value: &(impl Serialize + ?Sized)) -> Self {
+        match serde_html_form::to_string(value) {
+            Ok(form) => self.with_content(form).with_header("Content-Type", FORM),
+            Err(error) => panic!("content: cannot be serialized as a form: {error}"),
         }
     }
 }
