@@ -3,6 +3,8 @@
 //!
 //! The maintained crate for this format, multer, reads from asynchronous streams only.
 
+mod encode;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Write};

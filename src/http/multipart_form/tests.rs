@@ -1,3 +1,5 @@
+use ::http::Method;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -437,4 +439,22 @@ fn errors_of_the_client_differ_from_those_of_the_disk() {
     assert_eq!(form.next_part().expect_err("incomplete").status(), 400);
     let broken = FormError::Read(io::ErrorKind::ConnectionReset.into());
     assert_eq!(broken.status(), 400);
+}
+
+#[test]
+fn form_of_a_request_is_parsed_to_its_parts() {
+    let parts: &[(&str, Option<&str>, &[u8])] = &[
+        ("ti\"tle\r\n", None, b"Hi"),
+        ("", Some("a\".txt"), b"\r\n--boundary\r\n--boundary-\r\n"),
+        ("\u{f1}", Some(""), b""),
+    ];
+    let request = Request::new(Method::PUT, "/").with_form_data(parts);
+    let mut form = request.form_data().expect("a form");
+    for (name, filename, content) in parts {
+        let mut part = form.next_part().expect("a form").expect("a part");
+        assert_eq!(part.name(), Some(*name));
+        assert_eq!(part.filename().as_deref(), *filename);
+        assert_eq!(part.bytes(100).expect("content"), *content);
+    }
+    assert!(form.next_part().expect("a form").is_none());
 }
