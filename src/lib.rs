@@ -494,6 +494,8 @@ pub use server::{Server, ServerHandle, ServerState, ServerStats};
 #[cfg(feature = "tls")]
 pub use tls::{KeyPair, Reloaded, ServerCertificate, TicketKeys, Tls};
 
+/// The crate of shared bytes, which bodies and their pieces consist of.
+pub use ::bytes;
 /// The crate of cookies.
 #[cfg(feature = "cookies")]
 pub use ::cookie;

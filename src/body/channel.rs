@@ -79,7 +79,7 @@ impl BodyStream {
     /// while there is nothing to send.
     ///
     /// ```
-    /// use tws::{Body, BodyStream, Request, Response, StatusCode};
+    /// use tws::{BodyStream, Request, Response, StatusCode};
     ///
     /// fn squares(_: &Request<'_>) -> Response {
     ///     let (sender, body) = BodyStream::channel(16);
@@ -90,7 +90,7 @@ impl BodyStream {
     ///         }
     ///         Ok::<_, std::io::Error>(())
     ///     });
-    ///     Response::new(StatusCode::OK).with_body(Body::Stream(body))
+    ///     Response::new(StatusCode::OK).with_body(body)
     /// }
     ///
     /// assert_eq!(squares(&Request::get("/")).into_text()?, "1\n4\n9\n");

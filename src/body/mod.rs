@@ -55,3 +55,39 @@ impl Body {
         }
     }
 }
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+impl From<FileRange> for Body {
+    fn from(range: FileRange) -> Self {
+        Self::File(range)
+    }
+}
+
+impl From<BodyStream> for Body {
+    fn from(stream: BodyStream) -> Self {
+        Self::Stream(stream)
+    }
+}

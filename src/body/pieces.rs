@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// dropped ([`Cancellation`]).
 ///
 /// ```
-/// use tws::{Body, BodyStream, Response, StatusCode};
+/// use tws::{BodyStream, Response, StatusCode};
 ///
 /// let events = BodyStream::written(|out| {
 ///     for number in 0.. {
@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 ///     }
 ///     Ok(())
 /// });
-/// let response = Response::new(StatusCode::OK).with_body(Body::Stream(events));
+/// let response = Response::new(StatusCode::OK).with_body(events);
 /// let mut pieces = response.into_pieces();
 /// assert_eq!(pieces.next().expect("an event")?, "data: 0\n\n");
 /// assert_eq!(pieces.next().expect("an event")?, "data: 1\n\n");

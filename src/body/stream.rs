@@ -74,7 +74,7 @@ pub(crate) struct WriteBody {
 ///
 /// ```
 /// use std::io::Write;
-/// use tws::{Body, Request, Response, BodyStream, StatusCode};
+/// use tws::{Request, Response, BodyStream, StatusCode};
 ///
 /// let count = |_: &Request<'_>| {
 ///     let numbers = BodyStream::written(|out| {
@@ -83,7 +83,7 @@ pub(crate) struct WriteBody {
 ///         }
 ///         Ok(())
 ///     });
-///     Response::new(StatusCode::OK).with_body(Body::Stream(numbers))
+///     Response::new(StatusCode::OK).with_body(numbers)
 /// };
 /// let body = count(&Request::get("/")).into_content().expect("numbers");
 /// assert!(body.starts_with(b"0\n1\n2\n"));

@@ -15,7 +15,7 @@ use super::media_type::MediaTypes;
 use super::root;
 use crate::body::FileRange;
 use crate::body::file_range::FileState;
-use crate::http::{Body, Response, date};
+use crate::http::{Response, date};
 use crate::site::Site;
 
 impl Response {
@@ -55,7 +55,7 @@ impl Response {
         Ok(Self::new(StatusCode::OK)
             .with_header(CONTENT_TYPE, media_type)
             .with_header(LAST_MODIFIED, date::format(modified))
-            .with_body(Body::File(range)))
+            .with_body(range))
     }
 }
 

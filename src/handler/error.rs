@@ -14,7 +14,8 @@ use crate::http::{FormError, InputError, Response};
 pub type HandlerResult<T = Response> = Result<T, HandlerError>;
 
 /// The reason why a handler has no regular response. It converts into a response, so that handlers use `?`:
-/// on input, on I/O, and on options (`.ok_or(StatusCode::NOT_FOUND)?`).
+/// on input, on I/O, and on options (`.ok_or(StatusCode::NOT_FOUND)?`, or with a text,
+/// `.ok_or((StatusCode::NOT_FOUND, "no such user\n"))?`).
 ///
 /// A program with other error responses, in JSON for example, defines a type of its own that converts into
 /// a [`Response`], with `From<InputError>`, and uses `?` in the same way.
@@ -122,6 +123,13 @@ impl From<StatusCode> for HandlerError {
     }
 }
 
+/// The status and the text of a response.
+impl<T: Into<String>> From<(StatusCode, T)> for HandlerError {
+    fn from(text: (StatusCode, T)) -> Self {
+        Response::from(text).into()
+    }
+}
+
 impl From<Response> for HandlerError {
     fn from(response: Response) -> Self {
         Self::Response(Box::new(response))
@@ -186,6 +194,7 @@ mod tests {
             (HandlerError::from(input), 400, Some("shown")),
             (StatusCode::NOT_FOUND.into(), 404, Some("404")),
             (teapot.into(), 418, None),
+            ((StatusCode::GONE, "shown").into(), 410, Some("shown")),
             (secret().into(), 500, Some("500")),
             (incomplete.into(), 400, Some("400")),
             (full.into(), 507, Some("507")),

@@ -124,6 +124,12 @@ impl From<StatusCode> for Outcome {
     }
 }
 
+impl<T: Into<String>> From<(StatusCode, T)> for Outcome {
+    fn from(text: (StatusCode, T)) -> Self {
+        Self::Ready(text.into())
+    }
+}
+
 /// A handler may use `?`: its error is converted to an outcome as well.
 impl<T, E> From<Result<T, E>> for Outcome
 where

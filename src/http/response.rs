@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::range::ByteRange;
 use super::upgrade::UpgradedProtocol;
 use super::{Rejection, disposition};
-use crate::body::{Body, BodyPieces, EventStream};
+use crate::body::{Body, BodyPieces, BodyStream, EventStream};
 use crate::explain_log::Escaped;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -358,6 +358,20 @@ impl Response {
         }
     }
 
+    /// Creates a 200 response of this media type. An invalid one is an error as with
+    /// [`with_header`](Self::with_header).
+    ///
+    /// ```
+    /// use tws::Response;
+    ///
+    /// let response = Response::bytes("text/csv", "name;age\nAna;7\n");
+    /// assert_eq!(response.headers()["Content-Type"], "text/csv");
+    /// ```
+    pub fn bytes(media_type: &str, content: impl Into<Bytes>) -> Self {
+        let response = Self::new(StatusCode::OK).with_body(content.into());
+        response.with_header(CONTENT_TYPE, media_type)
+    }
+
     /// Creates a 200 response with server-sent events (WHATWG HTML §9.2), which are sent as they come and
     /// which no thread waits for. `X-Accel-Buffering: no` keeps nginx as a proxy from buffering them.
     ///
@@ -373,7 +387,7 @@ impl Response {
     /// assert_eq!(response.headers()["Cache-Control"], "no-store");
     /// ```
     pub fn sse(events: EventStream) -> Self {
-        let mut response = Self::new(StatusCode::OK).with_body(Body::Stream(events.into()));
+        let mut response = Self::new(StatusCode::OK).with_body(BodyStream::from(events));
         let fields = response.headers_mut();
         for (name, value) in [
             (CONTENT_TYPE, "text/event-stream"),
@@ -410,7 +424,7 @@ impl Response {
     }
 
     fn with_media_type(media_type: &'static str, content: impl Into<Bytes>) -> Self {
-        let mut response = Self::new(StatusCode::OK).with_body(Body::Bytes(content.into()));
+        let mut response = Self::new(StatusCode::OK).with_body(content.into());
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         response
@@ -507,8 +521,8 @@ impl Response {
     }
 
     /// Sets the body. The Content-Type is not changed.
-    pub fn with_body(mut self, body: Body) -> Self {
-        self.body = body;
+    pub fn with_body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
         self
     }
 
@@ -750,6 +764,13 @@ impl From<StatusCode> for Response {
     }
 }
 
+/// Creates a response with the status and this text, as [`Response::text`] does.
+impl<T: Into<String>> From<(StatusCode, T)> for Response {
+    fn from((status, text): (StatusCode, T)) -> Self {
+        Self::text(text).with_status(status)
+    }
+}
+
 fn asks_to_close(fields: &HeaderMap) -> bool {
     let value = fields.get(CONNECTION);
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
@@ -834,6 +855,26 @@ mod tests {
         let response = Response::text("x").with_header("X-Name", "a\r\nSet-Cookie: b");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!response.headers().contains_key("X-Name"));
+    }
+
+    #[test]
+    fn invalid_media_type_becomes_500() {
+        let response = Response::bytes("a/b\r\nX: y", "x");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn body_is_made_of_what_it_contains() {
+        for body in [
+            Body::from("four"),
+            "four".to_owned().into(),
+            b"four".to_vec().into(),
+            Bytes::from_static(b"four").into(),
+            BodyStream::written(|out| out.write_all(b"four")).into(),
+        ] {
+            let response = Response::new(StatusCode::OK).with_body(body);
+            assert_eq!(response.into_text().expect("text"), "four");
+        }
     }
 
     #[test]
