@@ -178,6 +178,29 @@ impl From<InputError> for Outcome {
 mod tests {
     use super::*;
     use crate::body::BodyWriter;
+    use crate::handler::router::Router;
+    use crate::handler::{Handler, blocking};
+    use crate::http::Request;
+
+    #[test]
+    fn error_of_the_program_converts_into_a_response_only() {
+        struct Gone;
+
+        impl From<Gone> for Response {
+            fn from(_: Gone) -> Self {
+                StatusCode::GONE.into()
+            }
+        }
+
+        let gone = |_: &Request<'_>| Err::<Response, _>(Gone);
+        let router = Router::new()
+            .get("/", gone)
+            .get("/blocking", blocking(gone));
+        for target in ["/", "/blocking"] {
+            let response = router.handle(&Request::get(target)).wait();
+            assert_eq!(response.status(), StatusCode::GONE, "{target}");
+        }
+    }
 
     #[test]
     fn errors_have_their_status_and_hide_the_text_of_server_errors() {

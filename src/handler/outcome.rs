@@ -130,14 +130,14 @@ impl<T: Into<String>> From<(StatusCode, T)> for Outcome {
     }
 }
 
-/// A handler may use `?`: its error is converted to an outcome as well.
+/// A handler may use `?`: its error is converted to a response.
 impl<T, E> From<Result<T, E>> for Outcome
 where
     T: Into<Outcome>,
-    E: Into<Outcome>,
+    E: Into<Response>,
 {
     fn from(result: Result<T, E>) -> Self {
-        result.map_or_else(Into::into, Into::into)
+        result.map_or_else(|error| Self::Ready(error.into()), Into::into)
     }
 }
 

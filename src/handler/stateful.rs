@@ -17,8 +17,9 @@ use crate::http::{Request, Response};
 /// - a function `fn(&S, &Request<'_>) -> R`,
 /// - one of these functions in [`blocking`], where `R` converts into a [`Response`].
 ///
-/// `R` is a [`Response`], a [`StatusCode`](crate::StatusCode), an [`Outcome`], or a `Result` of those, such
-/// as [`HandlerResult`](crate::HandlerResult). A closure must name the types of its parameters
+/// `R` is a [`Response`], a [`StatusCode`](crate::StatusCode), one with a text (`(StatusCode, &str)`), an
+/// [`Outcome`], or a `Result` of one of those, whose error converts into a [`Response`]:
+/// [`HandlerResult`](crate::HandlerResult), for example. A closure must name the types of its parameters
 /// (`|app: &App, request: &Request<'_>|`).
 ///
 /// `Kind` tells these apart and is inferred.
