@@ -26,8 +26,12 @@ use crate::http::{Request, Response};
 #[diagnostic::on_unimplemented(
     message = "this is not a handler for a router with the state `{S}`",
     label = "not a handler",
-    note = "a handler is `fn(&Request<'_>) -> R` or `fn(&{S}, &Request<'_>) -> R`, where `R` converts \
-            into an `Outcome`; a closure must name the types of its parameters"
+    note = "a handler is `fn(&Request<'_>) -> R` or `fn(&{S}, &Request<'_>) -> R`; a closure must name the \
+            types of its parameters",
+    note = "`R` is `Response`, `StatusCode`, `(StatusCode, &str)`, `Outcome` (not in `blocking`), or a `Result` of \
+            one of these, whose error converts into a `Response`: `HandlerResult`, for example",
+    note = "what an `async fn` returns is sent with `Outcome::deferred`",
+    note = "`{S}` and what a closure captures must be `Send + Sync + 'static`"
 )]
 pub trait IntoHandler<S, Kind> {
     /// Returns the handler, with a reference to the state if it needs one.
