@@ -104,7 +104,7 @@
 //! ```
 //! # #![allow(unreachable_code)]
 //! use std::fs::File;
-//! use std::io;
+//! use std::io::{self, ErrorKind};
 //!
 //! use tws::{Config, HandlerResult, Request, Response, Router, Server, StatusCode, blocking};
 //!
@@ -119,8 +119,11 @@
 //!
 //! fn download(request: &Request<'_>) -> HandlerResult {
 //!     let id: u64 = request.param("id")?;
-//!     let file = Response::file(format!("{FOLDER}/{id}")).map_err(|_| StatusCode::NOT_FOUND)?;
-//!     Ok(file.with_attachment_name(&format!("{id}.bin")))
+//!     match Response::file(format!("{FOLDER}/{id}")) {
+//!         // Other errors are logged, and the response is a 500.
+//!         Err(error) if error.kind() == ErrorKind::NotFound => Err(StatusCode::NOT_FOUND.into()),
+//!         file => Ok(file?.with_attachment_name(&format!("{id}.bin"))),
+//!     }
 //! }
 //!
 //! fn main() -> Result<(), tws::Error> {

@@ -24,12 +24,19 @@ impl Response {
     /// not evaluated; [`StaticFiles`](crate::StaticFiles) does that, for a single file too.
     ///
     /// ```
-    /// use tws::{Outcome, Request, Response, StatusCode};
+    /// use std::io::ErrorKind;
+    /// use tws::{HandlerResult, Request, Response, Router, StatusCode, blocking};
     ///
-    /// let report = |_: &Request<'_>| {
-    ///     Outcome::blocking(|| Response::file("report.pdf").unwrap_or(StatusCode::NOT_FOUND.into()))
-    /// };
-    /// # let _ = &report as &dyn tws::Handler;
+    /// fn report(_: &Request<'_>) -> HandlerResult {
+    ///     match Response::file("report.pdf") {
+    ///         Err(error) if error.kind() == ErrorKind::NotFound => Err(StatusCode::NOT_FOUND.into()),
+    ///         file => Ok(file?),
+    ///     }
+    /// }
+    ///
+    /// let router = Router::new().get("/report", blocking(report));
+    /// # use tws::Handler;
+    /// # assert_eq!(router.handle(&Request::get("/report")).wait().status(), 404);
     /// ```
     ///
     /// # Errors
