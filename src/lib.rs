@@ -24,8 +24,8 @@
 //! [`Router`], which chooses a handler by method and path. A router with a state passes `&state` to its
 //! handlers ([`Router::with_state`]). Input is read with methods that return typed errors: path parameters
 //! ([`Request::param`]), the query ([`Request::query`]), JSON ([`Request::json`]), forms ([`Request::form`],
-//! [`Request::form_data`]) and cookies ([`Request::cookie`]). The errors convert into responses, so
-//! handlers use `?`; [`HandlerError`] says which other errors do.
+//! [`Request::form_data`]) and cookies (`Request::cookie`, feature `cookies`). The errors convert into
+//! responses, so handlers use `?`; [`HandlerError`] says which other errors do.
 //!
 //! ```
 //! # #![allow(unreachable_code)]
@@ -350,9 +350,9 @@
 //! | `archive` | folders as tar and zip archives | `archive = "on"` in the settings of a site is an error |
 //! | `auth` | `BasicAuth`, `Credentials` | the types do not exist |
 //! | `compress` | compression on the fly | only compressed files beside the original are served |
-//! | `config-file` | [`site::ConfigFile`], [`site::Site::read`] | a [`site::Site`] is made in code |
+//! | `config-file` | `site::ConfigFile`, `site::Site::read` | a [`site::Site`] is made in code |
 //! | `content-etag` | entity tags from the content of files | `etag = "content"` is an error |
-//! | `cookies` | [`Request::cookie`], [`Response::with_cookie`], [`cookie`] | [`Request::header`] returns them unparsed |
+//! | `cookies` | `Request::cookie`, `Response::with_cookie`, `cookie` | [`Request::header`] returns them unparsed |
 //! | `markdown` | the README.md of a folder as HTML | it is shown as plain text |
 //! | `tls` | HTTPS: `Tls`, `Server::with_tls` | the types do not exist |
 //! | `cli` | the program `tws` | there is only the library |

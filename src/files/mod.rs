@@ -221,7 +221,7 @@ impl StaticFiles {
     }
 
     /// Returns the passwords that a request needs by the rules `[[auth]]` of the requested host. This
-    /// handler does not verify them; [`BasicAuth::with_rules`](crate::BasicAuth::with_rules) does.
+    /// handler does not verify them; `BasicAuth::with_rules` (feature `auth`) does.
     pub fn required_passwords(&self, request: &Request<'_>) -> RequiredPasswords {
         self.hosts.required_passwords(request)
     }
