@@ -165,7 +165,7 @@ impl<'a> Request<'a> {
         &self.method
     }
 
-    /// Returns the protocol version of the request, HTTP/1.0 or HTTP/1.1.
+    /// Returns the protocol version of the request: HTTP/1.0, HTTP/1.1 or HTTP/2.
     pub fn version(&self) -> Version {
         self.version
     }
