@@ -248,22 +248,29 @@ fn listing_is_compressed() {
     }
 }
 
+/// Runs `tws compress` in a folder, and returns the exit code and the output.
+#[cfg(all(feature = "cli", feature = "compress"))]
+fn compress(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tws"));
+    let command = command.current_dir(folder).arg("compress").args(args);
+    let output = command.output().expect("run tws");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
 /// `tws compress` writes what the server then sends.
-#[cfg(feature = "compress")]
+#[cfg(all(feature = "cli", feature = "compress"))]
 #[test]
 fn compressed_folder_is_served_from_sidecars() {
     let folder = sample_folder();
-    let run = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tws"));
-        let command = command
-            .current_dir(folder.path())
-            .arg("compress")
-            .args(args);
-        command.output().expect("run tws").status.code()
-    };
+    let run = |args: &[&str]| compress(folder.path(), args).0;
     assert_eq!(run(&["--jobs=2", "."]), Some(0));
     assert_eq!(run(&["."]), Some(0));
     assert_eq!(run(&["none"]), Some(1));
+    assert_eq!(run(&["tiny.txt"]), Some(1));
     assert_eq!(run(&[]), Some(2));
     assert_eq!(run(&["-j", "0", "."]), Some(2));
     assert_eq!(run(&["--help"]), Some(0));
@@ -276,6 +283,106 @@ fn compressed_folder_is_served_from_sidecars() {
     }
     assert!(!folder.path().join("tiny.txt.gz").exists());
     assert!(!folder.path().join("photo.png.gz").exists());
+}
+
+/// Modification times do not tell whether a sidecar has the content of its file: deploys keep them, and
+/// reproducible builds set all of them to one time.
+#[cfg(all(feature = "cli", feature = "compress"))]
+#[test]
+fn compressed_folder_is_served_with_current_content() {
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let now = SystemTime::now() - Duration::from_secs(3600);
+    let after = now + Duration::from_secs(60);
+    for (after, content) in [
+        (old, "hi".to_owned()),
+        (old, text().replace("line", "word")),
+        (now, "hi".to_owned()),
+        // Same size.
+        (now, text().replace("line", "word")),
+        (after, String::new()),
+    ] {
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        let write_at = |content: &str, time: SystemTime| {
+            let path = folder.path().join("a.txt");
+            fs::write(&path, content).expect("write file");
+            let file = fs::File::options().write(true).open(path);
+            file.and_then(|file| file.set_modified(time))
+                .expect("set modification time");
+        };
+        write_at(&text(), now);
+        assert_eq!(compress(folder.path(), &["."]).0, Some(0));
+        write_at(&content, after);
+        let (code, output) = compress(folder.path(), &["."]);
+        assert_eq!(code, Some(0), "{output}");
+        let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
+        for coding in ["gzip", "zstd", "br"] {
+            let response = get_accepting(&mut server.client(), "/a.txt", coding);
+            assert!(
+                decoded(&response) == content.as_bytes(),
+                "{after:?} {coding}"
+            );
+            let is_coded = response.field("Content-Encoding").is_some();
+            assert_eq!(is_coded, content.len() > 1000, "{after:?} {coding}");
+        }
+    }
+}
+
+/// A symbolic link is not compressed, but a sidecar beside it is served.
+#[cfg(all(feature = "cli", feature = "compress"))]
+#[test]
+fn compress_reports_sidecars_with_other_content_than_a_link() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    write(at, "a.txt", text());
+    write(at, "b.txt", text().replace("line", "word"));
+    assert_eq!(compress(at, &["."]).0, Some(0));
+    for (target, code) in [("a.txt", 0), ("b.txt", 1)] {
+        let _ = fs::remove_file(at.join("link.txt"));
+        std::os::unix::fs::symlink(target, at.join("link.txt")).expect("create link");
+        fs::copy(at.join("a.txt.gz"), at.join("link.txt.gz")).expect("copy file");
+        let (found, output) = compress(at, &["."]);
+        assert_eq!(found, Some(code), "{output}");
+        assert_eq!(output.contains("link.txt.gz: "), code == 1, "{output}");
+        assert!(at.join("link.txt.gz").exists());
+    }
+    // Neither has a file that a client could get in their place.
+    for name in ["gone.txt.gz", "dump.tar.gz"] {
+        fs::copy(at.join("a.txt.gz"), at.join(name)).expect("copy file");
+    }
+    fs::create_dir(at.join("dump.tar")).expect("create directory");
+    fs::remove_file(at.join("link.txt.gz")).expect("remove file");
+    assert_eq!(compress(at, &["."]).0, Some(0));
+    assert!(at.join("gone.txt.gz").exists() && at.join("dump.tar.gz").exists());
+}
+
+/// A file that a killed process was writing is no obstacle for the next one.
+#[cfg(all(feature = "cli", feature = "compress"))]
+#[test]
+fn compress_succeeds_after_another_was_killed() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path().canonicalize().expect("absolute path");
+    // It takes seconds, and this test only the time until the process has created a file.
+    let content: String = (0..400_000_u64).map(|n| format!("{:x}\n", n * n)).collect();
+    write(&at, "a.txt", content);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tws"));
+    command.current_dir(&at).args(["compress", "."]);
+    let mut killed = command.stdout(Stdio::null()).spawn().expect("run tws");
+    let descriptors = format!("/proc/{}/fd", killed.id());
+    eventually!(|| {
+        let entries = fs::read_dir(&descriptors).expect("list descriptors");
+        let mut files = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        files.any(|file| file.starts_with(&at) && file != at && file != at.join("a.txt"))
+    });
+    killed.kill().expect("kill tws");
+    assert_eq!(killed.wait().expect("wait for exit").signal(), Some(9));
+    write(&at, "a.txt", text());
+    let (code, output) = compress(&at, &["."]);
+    assert_eq!(code, Some(0), "{output}");
+    for extension in ["br", "zst", "gz"] {
+        assert!(at.join(format!("a.txt.{extension}")).exists());
+    }
 }
 
 /// Each coding is a separate representation (RFC 9110 §8.8.3.3).

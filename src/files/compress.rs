@@ -3,7 +3,7 @@
 //! the background ([`background`](super::background)).
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use bytes::Bytes;
 
@@ -180,9 +180,17 @@ pub(super) fn encode(content: &[u8], coding: Coding) -> io::Result<Option<Vec<u8
     Ok((encoded.len() < content.len()).then_some(encoded))
 }
 
+/// Returns a reader of the content that `encoded` decodes to.
+pub(super) fn decoder<'r>(
+    encoded: impl BufRead + 'r,
+    coding: Coding,
+) -> io::Result<Box<dyn Read + 'r>> {
+    codec::decoder(encoded, coding)
+}
+
 #[cfg(feature = "compress")]
 mod codec {
-    use std::io::{self, Write};
+    use std::io::{self, BufRead, Read, Write};
 
     use super::Effort;
     use crate::http::negotiation::Coding;
@@ -249,6 +257,20 @@ mod codec {
         }
     }
 
+    pub(super) fn decoder<'r>(
+        encoded: impl BufRead + 'r,
+        coding: Coding,
+    ) -> io::Result<Box<dyn Read + 'r>> {
+        const BUFFER_BYTES: usize = 64 * 1024;
+        Ok(match coding {
+            // A file may have several members (RFC 1952 §2.2), or several frames of zstd.
+            Coding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(encoded)),
+            Coding::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(encoded)?),
+            Coding::Brotli => Box::new(brotli::Decompressor::new(encoded, BUFFER_BYTES)),
+            Coding::Identity => Box::new(encoded),
+        })
+    }
+
     impl<W: Write> Write for Encoder<W> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             match self {
@@ -270,10 +292,18 @@ mod codec {
 
 #[cfg(not(feature = "compress"))]
 mod codec {
-    use std::io::{self, Write};
+    use std::io::{self, BufRead, Read, Write};
 
     use super::Effort;
     use crate::http::negotiation::Coding;
+
+    fn not_built_in() -> io::Error {
+        io::Error::other("this tws was built without the feature compress")
+    }
+
+    pub(super) fn decoder<'r>(_: impl BufRead + 'r, _: Coding) -> io::Result<Box<dyn Read + 'r>> {
+        Err(not_built_in())
+    }
 
     /// There is none.
     #[allow(dead_code, reason = "it is never constructed")]
@@ -281,9 +311,7 @@ mod codec {
 
     impl<W: Write> Encoder<W> {
         pub(super) fn new(_: W, _: Coding, _: Effort, _: Option<u64>) -> io::Result<Self> {
-            Err(io::Error::other(
-                "this tws was built without the feature compress",
-            ))
+            Err(not_built_in())
         }
 
         pub(super) fn finish(self) -> io::Result<W> {
@@ -308,8 +336,6 @@ mod codec {
 
 #[cfg(all(test, feature = "compress"))]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
@@ -321,13 +347,7 @@ mod tests {
             let encoded = encode(&content, coding)?.expect("it is smaller");
             assert!(encoded.len() < content.len() / 2, "{coding:?}");
             let mut decoded = Vec::new();
-            match coding {
-                Coding::Gzip => {
-                    flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded)?
-                }
-                Coding::Zstd => zstd::Decoder::new(&encoded[..])?.read_to_end(&mut decoded)?,
-                _ => brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded)?,
-            };
+            decoder(&encoded[..], coding)?.read_to_end(&mut decoded)?;
             assert!(decoded == content, "{coding:?}");
         }
         Ok(())

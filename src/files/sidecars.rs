@@ -1,8 +1,9 @@
 //! Sidecars: files in a content coding beside the files that they are made from. They are checked, and
 //! made for a whole folder ahead of time.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use std::thread;
 
 use rustix::fs::OFlags;
 
-use super::compress::{Effort, Encoder};
+use super::compress::{self, Effort, Encoder};
 use super::media_type::{self, MediaTypes};
+use super::upload::temp_file::{Folder, OverwritePolicy, TempFile};
 use crate::error::Error;
 use crate::http::negotiation::Coding;
 use crate::site::Site;
@@ -54,7 +56,7 @@ pub(super) fn invalid(folder: &Path) -> Vec<String> {
         let Some((coding, source)) = Coding::of_file_name(path.as_os_str().as_bytes()) else {
             continue;
         };
-        let source = Path::new(std::ffi::OsStr::from_bytes(source));
+        let source = Path::new(OsStr::from_bytes(source));
         if !source.is_file() {
             continue;
         }
@@ -130,8 +132,26 @@ impl Iterator for &mut Files {
                 self.folders.pop();
                 continue;
             };
-            let Ok(entry) = entry else { continue };
-            self.remaining = self.remaining.checked_sub(1)?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.errors
+                        .push(format!("a folder cannot be read: {error}"));
+                    self.folders.pop();
+                    continue;
+                }
+            };
+            if self.remaining == 0 {
+                let path = entry.path();
+                let text = format!(
+                    "{}: skipped, with all after {MAX_ENTRIES} entries",
+                    path.display()
+                );
+                self.errors.push(text);
+                self.folders.clear();
+                return None;
+            }
+            self.remaining -= 1;
             if entry.file_name().as_bytes().starts_with(b".") {
                 continue;
             }
@@ -167,6 +187,8 @@ pub struct SidecarReport {
     pub written: usize,
     /// Sidecars that would be no smaller than their file, and were not written.
     pub not_smaller: usize,
+    /// Sidecars that existed before, but would be no smaller now, and were removed.
+    pub removed: usize,
     /// Sidecars that were up to date.
     pub up_to_date: usize,
     /// The size of the files that have new sidecars, once for each sidecar, in bytes.
@@ -181,13 +203,15 @@ pub struct SidecarReport {
 enum JobEnd {
     Written(u64),
     NotSmaller,
+    Removed,
     UpToDate,
 }
 
 impl Sidecars {
     /// Finds the files beneath a folder whose media types become clearly smaller: those that
     /// [`Compress::Auto`](crate::site::Compress::Auto) compresses. Symbolic links, and names that begin
-    /// with a dot, are left out.
+    /// with a dot, are left out; a sidecar beside a symbolic link is an error in the report if it has
+    /// other content, because it would be served.
     ///
     /// # Errors
     ///
@@ -197,10 +221,17 @@ impl Sidecars {
         let media_types = MediaTypes::new(&Site::default());
         let mut files = Files::beneath(folder);
         let mut jobs = Vec::new();
+        let mut errors = Vec::new();
         for source in &mut files {
             let name = source.as_os_str().as_bytes();
-            let is_sidecar = Coding::of_file_name(name).is_some();
-            if is_sidecar || !media_type::compresses(&media_types.of(name)) {
+            let of_sidecar = Coding::of_file_name(name);
+            let inner = of_sidecar.map_or(name, |(_, inner)| inner);
+            if !media_type::compresses(&media_types.of(inner)) {
+                continue;
+            }
+            if let Some((coding, inner)) = of_sidecar {
+                let link = Path::new(OsStr::from_bytes(inner));
+                errors.extend(error_of_sidecar_of_link(&source, coding, link));
                 continue;
             }
             let len = source.metadata().map_or(0, |metadata| metadata.len());
@@ -212,10 +243,8 @@ impl Sidecars {
         }
         // The longest jobs first, so that the threads end at about the same time.
         jobs.sort_by_key(|job| std::cmp::Reverse(job.len));
-        Ok(Self {
-            jobs,
-            errors: files.errors,
-        })
+        errors.append(&mut files.errors);
+        Ok(Self { jobs, errors })
     }
 
     /// Returns the size of all jobs in bytes.
@@ -225,7 +254,10 @@ impl Sidecars {
 
     /// Writes the sidecars with the highest useful levels (brotli 11, zstd 19, gzip 9) on as many threads.
     /// A sidecar appears complete, with the modification time and the mode of its file, and only if it is
-    /// smaller. `on_done` is called with the size of each job that has ended.
+    /// smaller; one that exists is kept if it is not older or newer than its file and decodes to it, and
+    /// removed if it has other content. Several processes may do this at once, and be killed at any time:
+    /// a file without its final name is removed by the kernel, where the file system has `O_TMPFILE`.
+    /// `on_done` is called with the size of each job that has ended.
     pub fn write(self, threads: usize, on_done: impl Fn(u64) + Sync) -> SidecarReport {
         let next = AtomicUsize::new(0);
         let report = Mutex::new(SidecarReport {
@@ -246,6 +278,7 @@ impl Sidecars {
                         report.bytes_after += len;
                     }
                     Ok(JobEnd::NotSmaller) => report.not_smaller += 1,
+                    Ok(JobEnd::Removed) => report.removed += 1,
                     Ok(JobEnd::UpToDate) => report.up_to_date += 1,
                     Err(error) => {
                         let path = job.sidecar();
@@ -266,68 +299,123 @@ impl Sidecars {
 
 impl SidecarJob {
     fn sidecar(&self) -> PathBuf {
-        self.named(b"", self.coding.extension())
-    }
-
-    /// Returns the path of a file in the source's folder.
-    fn named(&self, prefix: &[u8], suffix: &[u8]) -> PathBuf {
-        let name = self.source.file_name().unwrap_or_default().as_bytes();
-        let name = [prefix, name, suffix].concat();
-        self.source
-            .with_file_name(std::ffi::OsStr::from_bytes(&name))
+        let mut path = self.source.clone().into_os_string();
+        path.push(OsStr::from_bytes(self.coding.extension()));
+        path.into()
     }
 
     fn run(&self) -> io::Result<JobEnd> {
         let mut source = open(&self.source)?;
         let metadata = source.metadata()?;
-        let sidecar = self.sidecar();
         let modified = metadata.modified()?;
-        if let Ok(known) = fs::symlink_metadata(&sidecar)
-            && known.is_file()
-            && known.modified().is_ok_and(|time| time == modified)
-            && start_of(&sidecar).is_ok_and(|start| is_in_format(self.coding, &start))
-        {
-            return Ok(JobEnd::UpToDate);
-        }
-        // Hidden until it is complete.
-        let suffix = [self.coding.extension(), b".tws-compress"].concat();
-        let temporary = self.named(b".", &suffix);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => io::Error::other(format!(
-                    "{} exists; remove it, unless another `tws compress` is running",
-                    temporary.display()
-                )),
-                _ => error,
-            })?;
-        let ended = encode(&mut source, &file, metadata.len(), self.coding).and_then(|len| {
-            let Some(len) = len else {
-                return Ok(JobEnd::NotSmaller);
-            };
-            let now = source.metadata()?;
-            if now.len() != metadata.len() || now.modified()? != modified {
-                return Err(io::Error::other(
-                    "the file has changed meanwhile; run this again",
-                ));
+        let sidecar = self.sidecar();
+        let known = match fs::symlink_metadata(&sidecar) {
+            Ok(known) => Some(known),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(known) = &known {
+            let is_right =
+                known.is_file() && decodes_to(&open(&sidecar)?, self.coding, &mut source)?;
+            if is_right && known.modified()? == modified {
+                return Ok(JobEnd::UpToDate);
             }
-            file.set_permissions(metadata.permissions())?;
-            file.set_modified(modified)?;
-            fs::rename(&temporary, &sidecar)?;
-            Ok(JobEnd::Written(len))
-        });
-        if !matches!(ended, Ok(JobEnd::Written(_))) {
-            let _ = fs::remove_file(&temporary);
+            // At once: clients get the wrong content, and encoding may take long or fail.
+            if !is_right {
+                fs::remove_file(&sidecar)?;
+            }
         }
-        ended
+        let folder = self.source.parent().unwrap_or(Path::new("."));
+        let folder = Folder::new(File::open(folder)?.into());
+        let mut temp_file = folder.create_temp_file()?;
+        source.rewind()?;
+        let Some(len) = encode(&mut source, &mut temp_file, metadata.len(), self.coding)? else {
+            return match (known, fs::remove_file(&sidecar)) {
+                (None, _) => Ok(JobEnd::NotSmaller),
+                (Some(_), Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                (Some(_), _) => Ok(JobEnd::Removed),
+            };
+        };
+        let now = source.metadata()?;
+        if now.len() != metadata.len() || now.modified()? != modified {
+            return Err(io::Error::other(
+                "the file has changed meanwhile; run this again",
+            ));
+        }
+        temp_file.file().set_permissions(metadata.permissions())?;
+        temp_file.file().set_modified(modified)?;
+        let name = sidecar.file_name().unwrap_or_default().as_bytes();
+        temp_file.save(name, OverwritePolicy::Replace)?;
+        Ok(JobEnd::Written(len))
     }
 }
 
+/// Returns a line if the source of this sidecar is a symbolic link to other content, and the sidecar is
+/// new enough to be served. It is not removed, as it may be there on purpose.
+fn error_of_sidecar_of_link(sidecar: &Path, coding: Coding, source: &Path) -> Option<String> {
+    if !source.is_symlink() || !source.is_file() {
+        return None;
+    }
+    let check = || {
+        let (file, mut target) = (open(sidecar)?, open(source)?);
+        let is_served = file.metadata()?.modified()? >= target.metadata()?.modified()?;
+        io::Result::Ok(!is_served || decodes_to(&file, coding, &mut target)?)
+    };
+    let reason = match check() {
+        Ok(true) => return None,
+        Ok(false) => {
+            "has other content than its file, a symbolic link, which is not compressed; remove it"
+                .to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{}: {reason}", sidecar.display()))
+}
+
+/// The size of the buffers in which files are read.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Returns whether a sidecar decodes to the content of its source.
+fn decodes_to(sidecar: &File, coding: Coding, source: &mut File) -> io::Result<bool> {
+    let mut decoder = compress::decoder(BufReader::with_capacity(BUFFER_BYTES, sidecar), coding)?;
+    let (mut decoded, mut expected) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    source.rewind()?;
+    loop {
+        // It is damaged, or in another format.
+        let Ok(count) = decoder.read(&mut decoded) else {
+            return Ok(false);
+        };
+        // At the end of the one there must be no byte of the other.
+        let wanted = count.max(1);
+        let read = read_full(source, &mut expected[..wanted])?;
+        if decoded[..count] != expected[..read] {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends, and returns the number of bytes.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
 /// Returns the length of the encoded content; `None` if it would be no smaller.
-fn encode(source: &mut File, out: &File, len: u64, coding: Coding) -> io::Result<Option<u64>> {
-    const BUFFER_BYTES: usize = 128 * 1024;
+fn encode(
+    source: &mut File,
+    out: &mut TempFile<'_>,
+    len: u64,
+    coding: Coding,
+) -> io::Result<Option<u64>> {
     let limited = Limited {
         out,
         remaining: len.saturating_sub(1),
@@ -353,13 +441,13 @@ fn encode(source: &mut File, out: &File, len: u64, coding: Coding) -> io::Result
 }
 
 /// A file of which only so many bytes are written. What exceeds them is an error.
-struct Limited<'f> {
-    out: &'f File,
+struct Limited<W> {
+    out: W,
     remaining: u64,
     written: u64,
 }
 
-impl Write for Limited<'_> {
+impl<W: Write> Write for Limited<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.remaining {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -1,5 +1,5 @@
 //! The only place that creates files: in a [`Folder`] that the [`root`](crate::files::root) has
-//! opened.
+//! opened, or to which sidecars are written.
 //!
 //! A file is created without a name (`O_TMPFILE`) and gets its name when it is complete: if the
 //! process is killed before, the kernel removes it. Symbolic links are never followed for writing.
@@ -161,6 +161,11 @@ fn with_temp_name<T>(
 }
 
 impl TempFile<'_> {
+    /// Returns the open file, to set its mode and times.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Waits until the content is on the disk (fsync(2)).
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         fsync(&self.file)
@@ -237,7 +242,7 @@ impl Drop for TempFile<'_> {
             && let Err(error) = unlinkat(&self.folder.descriptor, &temp_name[..], AtFlags::empty())
         {
             let name = String::from_utf8_lossy(temp_name);
-            log::warn!("upload: cannot remove the temporary file {name}: {error}");
+            log::warn!("cannot remove the temporary file {name}: {error}");
         }
     }
 }

@@ -21,8 +21,9 @@ pub(super) fn command() -> Command {
     const ABOUT: &str = "Write .br, .zst and .gz files beside the files of a folder";
     const DETAILS: &str = "\
 Compresses text, WebAssembly and the like with brotli 11, zstd 19 and gzip 9. A file is written only if \
-it is smaller, and only if it is not there already with the time of its source. Symbolic links and names \
-that begin with a dot are left out.";
+it is smaller, and only if it is not there already with the time and the content of its source; one with \
+other content is replaced or, if it would be no smaller, removed. Symbolic links and names that begin \
+with a dot are left out.";
     Command::new("tws compress")
         .about(ABOUT)
         .after_help(DETAILS)

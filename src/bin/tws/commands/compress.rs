@@ -43,10 +43,11 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
         ),
     };
     let summary = format!(
-        "{}: {} files written{percent}; {} would be no smaller, {} were up to date\n",
+        "{}: {} files written{percent}, {} removed; {} would be no smaller, {} were up to date\n",
         args.folder.display(),
         report.written,
-        report.not_smaller,
+        report.removed,
+        report.not_smaller + report.removed,
         report.up_to_date
     );
     stdio::print_lossy(&summary);
