@@ -782,7 +782,12 @@ fn check_warns_of_damaged_sidecars_and_of_routes_without_effect() {
         ("a.js.gz", ""),
         ("a.js.br", "version https://git-lfs.github.com/spec/v1\n"),
         ("a.js.zst", "(\u{b5}"),
-        (".tws.toml", "[[route]]\npath = \"/x/*\"\nfile = \"a.js\"\n"),
+        ("b.wasm.gz", ""),
+        (
+            ".tws.toml",
+            "[[route]]\npath = \"/x/*\"\nfile = \"a.js\"\n\
+             [[header]]\npath = \"/*.wasm.gz\"\nencoded = true\n",
+        ),
     ] {
         fs::write(folder.path().join(name), content).expect("write file");
     }
@@ -793,7 +798,13 @@ fn check_warns_of_damaged_sidecars_and_of_routes_without_effect() {
         let mut lines = report.lines();
         lines.any(|line| line.starts_with("warning: ") && line.contains(name))
     };
-    for name in ["a.js.gz", "a.js.br", "a.js.zst", ".tws.toml:1: route /x/*"] {
+    for name in [
+        "a.js.gz",
+        "a.js.br",
+        "a.js.zst",
+        "b.wasm.gz",
+        ".tws.toml:1: route /x/*",
+    ] {
         assert!(warns_of(name), "{name}: {report}");
     }
 }

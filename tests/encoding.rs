@@ -450,7 +450,9 @@ fn compress_sidecar_and_off_do_not_compress() {
 #[test]
 fn svgz_is_served_with_gzip_coding() {
     let folder = tempfile::tempdir().expect("create temporary directory");
-    write(folder.path(), "a.svgz", pattern(5000));
+    let image = [&b"\x1F\x8B"[..], &pattern(5000)].concat();
+    write(folder.path(), "a.svgz", &image);
+    write(folder.path(), "plain.svgz", "<svg/>");
     write(
         folder.path(),
         "small.txt",
@@ -461,7 +463,9 @@ fn svgz_is_served_with_gzip_coding() {
     let svgz = get_accepting(&mut client, "/a.svgz", "br, gzip");
     assert_eq!(svgz.field("Content-Type"), Some("image/svg+xml"));
     assert_eq!(svgz.field("Content-Encoding"), Some("gzip"));
-    assert!(svgz.content == pattern(5000));
+    assert!(svgz.content == image);
+    let plain = get_accepting(&mut client, "/plain.svgz", "br, gzip");
+    assert_eq!(plain.field("Content-Encoding"), None);
     // Compression gains nothing, but the client does not accept identity.
     let refused = get_accepting(&mut client, "/small.txt", "gzip, identity;q=0");
     assert_eq!(refused.field("Content-Encoding"), Some("gzip"));

@@ -107,35 +107,42 @@ fn rules_match_the_served_file() {
 #[test]
 fn encoded_file_is_sent_with_its_coding_and_inner_type() {
     let (folder, server) = site("[[header]]\npath = \"/Build/*\"\nencoded = true\n");
-    for name in [
-        "a.wasm.br",
-        "a.data.gz",
-        "a.js.zst",
-        ".br",
-        "b.wasm",
-        "a.tar.gz",
-    ] {
-        write(folder.path(), &format!("Build/{name}"), "bytes");
-    }
+    let (gzip, zstd) = (&b"\x1F\x8Bbytes"[..], &b"\x28\xB5\x2F\xFDbytes"[..]);
+    let pointer = &b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"[..];
+    write(folder.path(), "Build/.br", "bytes");
     write(folder.path(), "other/a.wasm.br", "bytes");
     let mut client = server.client();
-    for (path, media_type, coding) in [
-        ("/Build/a.wasm.br", "application/wasm", Some("br")),
+    let octets = "application/octet-stream";
+    for (name, content, media_type, coding) in [
+        ("a.wasm.br", &b"bytes"[..], "application/wasm", Some("br")),
         (
-            "/Build/a.js.zst",
+            "a.js.zst",
+            zstd,
             "text/javascript; charset=utf-8",
             Some("zstd"),
         ),
-        ("/Build/a.data.gz", "application/octet-stream", Some("gzip")),
-        ("/Build/a.tar.gz", "application/x-tar", Some("gzip")),
-        ("/Build/b.wasm", "application/wasm", None),
+        ("a.data.gz", gzip, octets, Some("gzip")),
+        ("a.tar.gz", gzip, "application/x-tar", Some("gzip")),
+        ("b.wasm", b"bytes", "application/wasm", None),
+        // A client could not decode these.
+        ("pointer.wasm.gz", pointer, "application/gzip", None),
+        ("pointer.wasm.zst", pointer, "application/zstd", None),
+        ("pointer.wasm.br", pointer, octets, None),
+        ("empty.wasm.gz", b"", "application/gzip", None),
+        (
+            "large.wasm.gz",
+            &b"text".repeat(100_000),
+            "application/gzip",
+            None,
+        ),
     ] {
+        write(folder.path(), &format!("Build/{name}"), content);
         for fields in ["", "Accept-Encoding: gzip, br\r\n"] {
-            let response = client.request("GET", path, fields);
-            assert_eq!(response.status, 200, "{path}");
-            assert_eq!(response.field("Content-Encoding"), coding, "{path}");
-            assert_eq!(response.field("Content-Type"), Some(media_type), "{path}");
-            assert_eq!(response.text(), "bytes", "{path}");
+            let response = client.request("GET", &format!("/Build/{name}"), fields);
+            assert_eq!(response.status, 200, "{name}");
+            assert_eq!(response.field("Content-Encoding"), coding, "{name}");
+            assert_eq!(response.field("Content-Type"), Some(media_type), "{name}");
+            assert!(response.content == content, "{name}");
         }
     }
     let other = client.get("/other/a.wasm.br");

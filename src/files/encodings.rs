@@ -222,6 +222,7 @@ impl Lookup<'_> {
             name: &name,
             typed_name: &plain.name,
             coding,
+            own_coding: None,
             content_tag,
             page_use: plain.page_use,
         };

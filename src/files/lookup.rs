@@ -13,8 +13,10 @@ use super::content_tag;
 use super::representation::{Content, PageUse, Representation, RepresentationBuilder};
 use super::resolve::{Resolved, Resolver};
 use super::root::{Blocking, OpenError, OpenedFile, OpenedPath};
+use super::sidecars;
 use super::single_flight::{Entered, Ticket};
 use super::tree::{ListingTicket, RootSnapshot, Tree};
+use crate::explain_log::{Escaped, explain};
 use crate::http::Request;
 use crate::http::conditional::{self, Precondition, Validators};
 use crate::http::negotiation::Coding;
@@ -182,6 +184,7 @@ impl<'a> Lookup<'a> {
                 name: &name,
                 typed_name: &name,
                 coding: Coding::Identity,
+                own_coding: self.own_coding(&name, &content)?,
                 content_tag,
                 page_use,
             };
@@ -191,6 +194,29 @@ impl<'a> Lookup<'a> {
             return Ok(LookupResult::Representation(representation));
         }
         Err(OpenError::Modified.into())
+    }
+
+    /// Returns the coding that a file is to be sent in, and its name without the extension of that
+    /// coding; `None` if it has none, or is not in its format.
+    fn own_coding<'n>(
+        &self,
+        name: &'n [u8],
+        content: &Content,
+    ) -> Result<Option<(Coding, &'n [u8])>, OpenError> {
+        let Some((coding, inner)) = self.tree.rules.own_coding(self.path(), name) else {
+            return Ok(None);
+        };
+        let start = content.start(sidecars::START_BYTES, self.blocking)?;
+        if sidecars::is_in_format(coding, &start) {
+            return Ok(Some((coding, inner)));
+        }
+        let format = coding.name();
+        explain!(
+            "coding",
+            "{} is sent as it is: it is not in the format {format}",
+            Escaped(name)
+        );
+        Ok(None)
     }
 
     /// Returns the content of an opened file, or `None` if it changed while it was read.
@@ -236,6 +262,7 @@ impl<'a> Lookup<'a> {
             name,
             typed_name: name,
             coding: Coding::Identity,
+            own_coding: None,
             content_tag,
             page_use: PageUse::Requested,
         };

@@ -143,13 +143,14 @@ impl StaticFiles {
         sites.flat_map(|site| site.tree.missing_files()).collect()
     }
 
-    /// Returns a line for each file with the name of a sidecar (`a.js.br`) that is not served as one,
-    /// because it is empty or not in the format of its name. Reads the folders of all hosts.
+    /// Returns a line for each file with the name of a sidecar (`a.js.br`) that is not served as one, or
+    /// for which a header rule has `encoded` without effect, because it is empty or not in the format of
+    /// its name. Reads the folders of all hosts.
     pub fn invalid_sidecars(&self) -> Vec<String> {
         let sites = self.hosts.sites();
         sites
             .filter(|site| site.tree.rules.compress != Compress::Off)
-            .flat_map(|site| sidecars::invalid(&site.tree.path))
+            .flat_map(|site| sidecars::invalid(&site.tree.path, &site.tree.rules))
             .collect()
     }
 

@@ -105,6 +105,8 @@ pub(super) struct RepresentationBuilder<'a> {
     /// The name whose extension decides the media type: for a sidecar, the name of its file.
     pub(super) typed_name: &'a [u8],
     pub(super) coding: Coding,
+    /// The coding that the file itself is in, and its name without the extension of that coding.
+    pub(super) own_coding: Option<(Coding, &'a [u8])>,
     /// The entity tag made from the content, if the site makes them so.
     pub(super) content_tag: Option<String>,
     pub(super) page_use: PageUse,
@@ -125,12 +127,7 @@ impl Representation {
         metadata: FileMetadata,
         content: Content,
     ) -> Self {
-        // A sidecar is encoded by negotiation.
-        let encoded = match builder.coding {
-            Coding::Identity => builder.rules.encoded_file(builder.path, builder.name),
-            _ => None,
-        };
-        let encoded = encoded.or_else(|| gzipped_svg(builder.name));
+        let encoded = builder.own_coding;
         let typed_name = encoded.map_or(builder.typed_name, |(_, inner)| inner);
         let media_type = builder.rules.media_types.of(typed_name);
         let len = match &content {
@@ -443,12 +440,6 @@ fn not_modified_fields(fields: &HeaderMap) -> Arc<PreparedFields> {
         fields.remove(name);
     }
     PreparedFields::new(fields)
-}
-
-/// Returns the coding of the one kind of file that is always encoded, and its name: browsers display it
-/// only with Content-Encoding.
-fn gzipped_svg(name: &[u8]) -> Option<(Coding, &[u8])> {
-    name.ends_with(b".svgz").then_some((Coding::Gzip, name))
 }
 
 /// True if a sidecar may be served instead of its source: it must not be older, nor possibly still

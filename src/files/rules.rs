@@ -317,13 +317,17 @@ impl Rules {
         rules
     }
 
+    /// Returns the content coding that a file is in by its name, and the name without the extension of
+    /// the coding: a header rule with `encoded` applies, or it is the one kind of file that browsers
+    /// display only with Content-Encoding.
+    pub(super) fn own_coding<'n>(&self, path: &[u8], name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
+        let gzipped_svg = || name.ends_with(b".svgz").then_some((Coding::Gzip, name));
+        self.encoded_file(path, name).or_else(gzipped_svg)
+    }
+
     /// Returns the content coding of a file that is to be sent decoded by the client, and its name
     /// without the extension of the coding: a header rule with `encoded` applies.
-    pub(super) fn encoded_file<'n>(
-        &self,
-        path: &[u8],
-        name: &'n [u8],
-    ) -> Option<(Coding, &'n [u8])> {
+    fn encoded_file<'n>(&self, path: &[u8], name: &'n [u8]) -> Option<(Coding, &'n [u8])> {
         let (coding, inner) = Coding::of_file_name(name)?;
         let rules = self.header_rules(path, Some(name)).into_iter();
         let rule = rules

@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 
 use super::compress::{self, Effort, Encoder};
 use super::media_type::{self, MediaTypes};
+use super::rules::Rules;
 use super::upload::temp_file::{Folder, OverwritePolicy, TempFile};
 use crate::error::Error;
 use crate::http::negotiation::Coding;
@@ -47,19 +48,24 @@ pub(super) fn is_in_format(coding: Coding, start: &[u8]) -> bool {
     }
 }
 
-/// Returns a line for each file beneath a folder that has the name of a sidecar, and is empty or does not
-/// start as its format does. Names that begin with a dot are left out.
-pub(super) fn invalid(folder: &Path) -> Vec<String> {
+/// Returns a line for each file beneath a folder that is empty or does not start as its format does: a
+/// sidecar, or a file that is sent with a content coding of its own by the rules. Names that begin with a
+/// dot are left out.
+pub(super) fn invalid(folder: &Path, rules: &Rules) -> Vec<String> {
     let mut lines = Vec::new();
     let mut files = Files::beneath(folder);
     for path in &mut files {
-        let Some((coding, source)) = Coding::of_file_name(path.as_os_str().as_bytes()) else {
+        let own_coding = || {
+            let name = path.strip_prefix(folder).ok()?.as_os_str().as_bytes();
+            let (coding, _) = rules.own_coding(&[b"/", name].concat(), name)?;
+            Some((coding, "not sent with Content-Encoding"))
+        };
+        let Some((coding, effect)) = coding_of_sidecar(&path)
+            .map(|coding| (coding, "not served as a sidecar"))
+            .or_else(own_coding)
+        else {
             continue;
         };
-        let source = Path::new(OsStr::from_bytes(source));
-        if !source.is_file() {
-            continue;
-        }
         let reason = match start_of(&path) {
             Err(error) => error.to_string(),
             Ok(start) if start.is_empty() => "is empty".to_owned(),
@@ -69,12 +75,17 @@ pub(super) fn invalid(folder: &Path) -> Vec<String> {
             }
             Ok(_) => format!("is not in the format {}", coding.name()),
         };
-        lines.push(format!(
-            "{}: not served as a sidecar: {reason}",
-            path.display()
-        ));
+        lines.push(format!("{}: {effect}: {reason}", path.display()));
     }
     lines
+}
+
+/// Returns the coding of a file that lies beside the file that its name without the extension names.
+fn coding_of_sidecar(path: &Path) -> Option<Coding> {
+    let (coding, source) = Coding::of_file_name(path.as_os_str().as_bytes())?;
+    Path::new(OsStr::from_bytes(source))
+        .is_file()
+        .then_some(coding)
 }
 
 /// Returns the first bytes of a file, which tell its format.
@@ -504,6 +515,7 @@ mod tests {
         write("photo.png", &[7; 5000]);
         write(".hidden.txt", &[7; 5000]);
         std::os::unix::fs::symlink("a/b/text.html", at("link.html")).expect("a link");
+        let rules = Rules::new(&Site::default())?;
         let done = AtomicUsize::new(0);
         let sidecars = Sidecars::find(folder.path())?;
         let bytes = sidecars.bytes();
@@ -522,7 +534,7 @@ mod tests {
         }
         let names = fs::read_dir(folder.path()).expect("a folder").count();
         assert_eq!(names, 6, "no temporary file is left");
-        assert_eq!(invalid(folder.path()), Vec::<String>::new());
+        assert_eq!(invalid(folder.path(), &rules), Vec::<String>::new());
         let again = Sidecars::find(folder.path())?.write(1, |_| {});
         assert_eq!((again.written, again.up_to_date), (0, 3));
         write("a/b/text.html.gz", b"");
@@ -531,7 +543,7 @@ mod tests {
             b"version https://git-lfs.github.com/spec/v1\n",
         );
         write("a/b/other.gz", b"no sidecar");
-        assert_eq!(invalid(folder.path()).len(), 2);
+        assert_eq!(invalid(folder.path(), &rules).len(), 2);
         // They are replaced, although a checkout may have given them the time of the original.
         for extension in ["gz", "zst"] {
             let damaged = OpenOptions::new()
@@ -543,7 +555,7 @@ mod tests {
         }
         let repaired = Sidecars::find(folder.path())?.write(1, |_| {});
         assert_eq!((repaired.written, repaired.up_to_date), (2, 1));
-        assert_eq!(invalid(folder.path()), Vec::<String>::new());
+        assert_eq!(invalid(folder.path(), &rules), Vec::<String>::new());
         Ok(())
     }
 }
