@@ -191,7 +191,7 @@ fn wildcard_bind_prints_reachable_addresses_and_qr_code() {
     );
     assert!(!text.contains("//0.0.0.0"), "{text}");
     assert!(
-        text.contains("0.0.0.0 can be reached without a password; use --auth-file"),
+        text.contains("0.0.0.0 can be reached without a password; use --auth or --auth-file"),
         "{text}"
     );
     let rows: Vec<usize> = text

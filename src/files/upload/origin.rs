@@ -29,7 +29,7 @@ pub(in crate::files) fn check_origin(fields: &Fields<'_>) -> Result<(), Explaine
     let from_page = fields.first("origin").is_some();
     if from_page && fields.first("authorization").is_none() && !is_address_or_localhost(host) {
         let explanation = "uploads and changes from a page under this host name require a password";
-        let remedy = "require one with --auth-file, or use an IP address or localhost";
+        let remedy = "require one with --auth or --auth-file, or use an IP address or localhost";
         return Err(ExplainedError::forbidden(explanation).with_remedy(remedy));
     }
     Ok(())

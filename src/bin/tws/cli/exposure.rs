@@ -30,7 +30,7 @@ pub(super) fn check_changes(
         (None, _) | (_, Authentication::Required) => Ok(()),
         (Some((setting, remedy)), Authentication::None) => Err(format!(
             "{feature} with {setting}: any machine could change files here; \
-             require passwords with --auth-file, or {remedy}"
+             require passwords with --auth or --auth-file, or {remedy}"
         )),
     }
 }
@@ -95,7 +95,7 @@ pub(super) fn check_admin(
         (false, _) | (_, Authentication::Required) => Ok(()),
         (true, Authentication::None) => Err(format!(
             "--admin {endpoint}: any machine could see which client downloads what; require passwords \
-             with --auth-file, or listen on 127.0.0.1"
+             with --auth or --auth-file, or listen on 127.0.0.1"
         )),
     }
 }

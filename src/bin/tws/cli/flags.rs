@@ -260,8 +260,8 @@ pub(super) struct Flags {
     /// Also listen here for status and metrics
     ///
     /// Listen on ADDRESS:PORT or unix:PATH for operators: a page of running transfers, /metrics for
-    /// Prometheus, /healthz and /readyz. Only reachable from this machine, unless --auth-file
-    /// requires a password.
+    /// Prometheus, /healthz and /readyz. Only reachable from this machine, unless --auth or
+    /// --auth-file requires a password.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_admin, help_heading = LISTENING)]
     pub(super) admin: Option<Endpoint>,
 
@@ -381,14 +381,14 @@ pub(super) struct Flags {
     /// Require this user name and password
     ///
     /// USER:PASSWORD; may be repeated. Other users of this machine can read it in the list of
-    /// processes (ps): the variable TWS_AUTH avoids that.
+    /// processes (ps): the variable TWS_AUTH, with one user on each line, avoids that.
     #[arg(long, value_name = "USER:PW", help_heading = ACCESS)]
     pub(super) auth: Vec<String>,
 
     /// Accept uploads (PUT, and POST to folders)
     ///
     /// Only from this machine, and neither through a proxy (--proxy-protocol, --trusted-proxy) nor a
-    /// Unix socket, unless --auth-file requires a password.
+    /// Unix socket, unless --auth or --auth-file requires a password.
     #[arg(long, help_heading = ACCESS)]
     pub(super) upload: Option<bool>,
 

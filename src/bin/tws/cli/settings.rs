@@ -434,23 +434,23 @@ impl Settings {
         let sites = || std::iter::once(&self.site).chain(&self.site.hosts);
         let features = [
             (
-                "--upload ([upload] in a file)",
+                ["--upload", "[upload]"],
                 sites().any(|site| site.upload.is_some()),
                 flags.upload,
             ),
             (
-                "--manage ([manage] in a file)",
+                ["--manage", "[manage]"],
                 sites().any(|site| site.manage.is_some()),
                 flags.manage,
             ),
         ];
-        for (feature, is_on, flag) in features {
+        for ([flag, table], is_on, given) in features {
             if is_on {
-                let checked = check_changes(feature, &self.config, authentication);
-                checked.map_err(|reason| match flag {
-                    Some(_) => usage(reason).into(),
-                    None => Exit::Errors(vec![ConfigError::Failure(reason)]),
-                })?;
+                let check = |feature| check_changes(feature, &self.config, authentication);
+                match given {
+                    Some(_) => check(flag).map_err(usage)?,
+                    None => check(table).map_err(Exit::failure)?,
+                }
             }
         }
         Ok(())
@@ -486,7 +486,7 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
     }
     let mut sites = std::iter::once(&*site).chain(&site.hosts);
     if flags.auth_failures.is_some() && sites.all(|site| site.auth.is_empty()) {
-        let text = "--auth-failures: no password is required; add --auth-file";
+        let text = "--auth-failures: no password is required; add --auth or --auth-file";
         return Err(usage(text.to_owned()));
     }
     if flags.manage == Some(true) {

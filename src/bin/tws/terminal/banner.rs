@@ -13,7 +13,7 @@ use super::paint::ColorMode;
 use super::qr::qr_code;
 use super::startup_warnings;
 use super::stdio::one_line;
-use crate::cli::{BasePath, Encryption, QrOutput, Settings};
+use crate::cli::{BasePath, Encryption, QrOutput, Settings, is_exposed};
 use crate::confinement::privileges;
 use crate::confinement::sandbox::SandboxStatus;
 use crate::services::random_path;
@@ -54,10 +54,17 @@ impl BannerInfo<'_> {
                     let url = addresses::url(&self.settings.encryption, address, &self.base());
                     text += &qr_code(&url, color_mode).unwrap_or_default();
                 }
-                None => warnings.push(
-                    "--qr: no address is reachable from other machines; use --bind 0.0.0.0"
-                        .to_owned(),
-                ),
+                None => {
+                    let mut bound = self.server.local_addresses().iter();
+                    let remedy = if bound.any(|address| is_exposed(address.ip())) {
+                        "connect this one to a network"
+                    } else {
+                        "use --bind 0.0.0.0"
+                    };
+                    warnings.push(format!(
+                        "--qr: no address is reachable from other machines; {remedy}"
+                    ));
+                }
             }
         }
         for warning in warnings {

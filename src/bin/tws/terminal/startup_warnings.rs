@@ -59,7 +59,7 @@ pub(crate) fn of(
         && settings.authentication() == Authentication::None
     {
         warnings.push(format!(
-            "{ip} can be reached without a password; use --auth-file FILE to require one"
+            "{ip} can be reached without a password; use --auth or --auth-file to require one"
         ));
     }
     if let Some(ip) = exposed

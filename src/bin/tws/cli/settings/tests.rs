@@ -188,11 +188,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--admin", "0.0.0.0:9090"],
-            "--admin 0.0.0.0:9090: any machine could see which client downloads what; require passwords with --auth-file, or listen on 127.0.0.1",
+            "--admin 0.0.0.0:9090: any machine could see which client downloads what; require passwords with --auth or --auth-file, or listen on 127.0.0.1",
         ),
         (
             &["--admin", "[::]:9090"],
-            "--admin [::]:9090: any machine could see which client downloads what; require passwords with --auth-file, or listen on 127.0.0.1",
+            "--admin [::]:9090: any machine could see which client downloads what; require passwords with --auth or --auth-file, or listen on 127.0.0.1",
         ),
         (
             &["--drain-delay", "100000"],
@@ -256,11 +256,11 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
         ),
         (
             &["--upload", "-b", "0.0.0.0"],
-            "--upload ([upload] in a file) with --bind 0.0.0.0: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload with --bind 0.0.0.0: any machine could change files here; require passwords with --auth or --auth-file, or bind 127.0.0.1",
         ),
         (
             &["--upload", "-b", "::1", "-b", "::"],
-            "--upload ([upload] in a file) with --bind ::: any machine could change files here; require passwords with --auth-file, or bind 127.0.0.1",
+            "--upload with --bind ::: any machine could change files here; require passwords with --auth or --auth-file, or bind 127.0.0.1",
         ),
     ];
     for (args, expected) in table {
@@ -351,7 +351,7 @@ fn uploads_through_a_proxy_require_authentication() {
     ] {
         let uploads = [args, &["--upload"]].concat();
         let error = settings(&uploads).expect_err(flag);
-        let expected = format!("--upload ([upload] in a file) with {flag}: ");
+        let expected = format!("--upload with {flag}: ");
         assert!(error.starts_with(&expected), "{error}");
         assert!(error.contains("--auth-file"), "{error}");
         settings(args).expect(flag);
