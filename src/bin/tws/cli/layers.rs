@@ -148,6 +148,7 @@ impl LayerParser {
         let mut args = aliases::replace(typed);
         args.insert(0, program.clone());
         let (flags, matches) = parser.parse(&args)?;
+        flags.check_port_is_used()?;
         let mut layers = Self {
             parser,
             program,

@@ -31,6 +31,9 @@ fn number_without_flag_is_the_port() {
         (&["-d", "site", "80"], "site", 80),
         (&["site", "-p", "0"], "site", 0),
         (&["site", "-p", "80", "80"], "site", 80),
+        (&["80", "-b", "127.0.0.1", "-b", "[::1]:81"], "", 80),
+        (&["80", "-b", "127.0.0.1:80"], "", 80),
+        (&["80", "-b", "unix:s"], "", 80),
     ];
     for (args, root, port) in table {
         let settings = settings(args).expect("settings");
@@ -102,6 +105,14 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             "--no-port: unknown flag; `tws --help` lists the flags",
         ),
         (&["--verbose=2"], "--verbose: takes no value (got \"2\")"),
+        (
+            &["-b", "127.0.0.1:8000", "8001"],
+            "two ports given (8001 and 8000); give one",
+        ),
+        (
+            &["-b", "127.0.0.1:8000,[::1]:8002", "-p", "8001"],
+            "two ports given (8001 and 8000); give one",
+        ),
         (
             &["--workers", "0"],
             "--workers: must be an integer between 1 and 4294967295 (got \"0\")",
