@@ -118,6 +118,12 @@ impl fmt::Display for Error {
                         write!(f, "permission denied; check its owner and mode")
                     }
                     ErrorKind::IsADirectory => write!(f, "this is a folder; give a file"),
+                    ErrorKind::NotADirectory => {
+                        write!(
+                            f,
+                            "there is a file where a folder is needed; give another path"
+                        )
+                    }
                     _ => write_reason(f, source),
                 }
             }

@@ -197,6 +197,16 @@ fn error_lines_match_golden_text() {
             1,
             "cannot serve http://a: no such file or folder; give a folder, not a URL",
         ),
+        (
+            &["--upload", "yes"],
+            1,
+            "cannot serve yes: no such file or folder; did you mean --upload=yes?",
+        ),
+        (
+            &["file/sub"],
+            1,
+            "cannot serve file/sub: there is a file where a folder is needed; give another path",
+        ),
         // Files that are read or written.
         #[cfg(feature = "auth")]
         (
@@ -687,12 +697,49 @@ fn folder_named_like_subcommand_is_served_as_path() {
     let script = tws(folder.path(), &["completions", "bash"]);
     assert!(String::from_utf8_lossy(&script.stdout).contains("--access-log"));
     fails(folder.path(), &["completions", "tcsh"], 2);
-    let error = fails(folder.path(), &["completions"], 2);
-    assert!(error.contains("SHELL"), "{error}");
     // `PATH PORT` with a folder named like a subcommand is an error.
     fails(folder.path(), &["man", "8080"], 2);
     let help = tws(folder.path(), &["check", "--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("Check the settings"));
+}
+
+/// Each subcommand names its own arguments.
+#[test]
+fn errors_and_help_of_subcommands_show_their_own_usage() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let at = folder.path();
+    fs::write(at.join("file"), "").expect("write file");
+    for (subcommand, missing, flag, meant) in [
+        ("completions", Some("SHELL"), "--port", None),
+        ("compress", Some("FOLDER"), "--port", None),
+        ("compress", Some("FOLDER"), "--job", Some("--jobs")),
+        ("man", None, "--port", None),
+        ("explain", None, "--frobnicate", None),
+        ("explain", None, "--prot", Some("--port")),
+    ] {
+        let usage = format!("tws {subcommand}");
+        if let Some(missing) = missing {
+            let error = fails(at, &[subcommand], 2);
+            let expected =
+                format!("tws: {missing} is missing; the command is `{usage} {missing}`\n");
+            assert_eq!(error, expected);
+        }
+        let help = tws(at, &[subcommand, "--help"]);
+        let help = String::from_utf8_lossy(&help.stdout);
+        assert!(help.contains(&format!("Usage: {usage}")), "{help}");
+        let advice = match meant {
+            Some(flag) => format!("did you mean {flag}?"),
+            None => format!("`{usage} --help` lists the flags"),
+        };
+        let error = fails(at, &[subcommand, flag], 2);
+        assert_eq!(error, format!("tws: {flag}: unknown flag; {advice}\n"));
+    }
+    let error = fails(at, &["compress", ".", "other"], 2);
+    assert!(error.contains("`tws compress "), "{error}");
+    let error = fails(at, &["acme", "stat"], 2);
+    assert!(error.starts_with("tws: ACTION: "), "{error}");
+    let error = fails(at, &["compress", "file"], 1);
+    assert!(error.contains("a folder is needed"), "{error}");
 }
 
 #[test]

@@ -19,31 +19,41 @@ const OTHERS: &[(&str, &str)] = &[
     ("--root", "--directory"),
 ];
 
+/// Arguments after the replacement.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    pub(super) args: Vec<OsString>,
+    /// The flags that have replaced a name, with that name: errors are about what was typed.
+    pub(super) names: Vec<(String, &'static str)>,
+}
+
 /// Replaces the names in typed arguments.
-pub(super) fn replace(typed: &[OsString]) -> Vec<OsString> {
-    let mut replaced = Vec::new();
+pub(super) fn replace(typed: &[OsString]) -> Replaced {
+    let mut replaced = Replaced::default();
     let mut args = typed.iter();
     while let Some(arg) = args.next() {
         if arg == "--" {
-            replaced.push(arg.clone());
-            replaced.extend(args.cloned());
+            replaced.args.push(arg.clone());
+            replaced.args.extend(args.cloned());
             break;
         }
-        let listen = LISTEN.iter().find_map(|name| value_of(arg, name));
-        let other = || {
-            OTHERS
-                .iter()
-                .find_map(|(name, flag)| Some((value_of(arg, name)?, *flag)))
+        let with_name = |name: &&'static str| Some((*name, value_of(arg, name)?));
+        let other = |(name, flag): &(&'static str, &'static str)| {
+            Some((*name, *flag, value_of(arg, name)?))
         };
-        match (listen, other()) {
-            (Some(value), _) => match value.or_else(|| args.next().cloned()) {
-                Some(value) => replaced.push(listen_flag(&value)),
-                None => replaced.push("--bind".into()),
-            },
-            (None, Some((Some(value), flag))) => replaced.push(with_value(flag, &value)),
-            (None, Some((None, flag))) => replaced.push(flag.into()),
-            (None, None) => replaced.push(arg.clone()),
-        }
+        let (name, new) = if let Some((name, value)) = LISTEN.iter().find_map(with_name) {
+            let value = value.or_else(|| args.next().cloned());
+            (name, value.map_or("--bind".into(), |it| listen_flag(&it)))
+        } else if let Some((name, flag, value)) = OTHERS.iter().find_map(other) {
+            (name, value.map_or(flag.into(), |it| with_value(flag, &it)))
+        } else {
+            replaced.args.push(arg.clone());
+            continue;
+        };
+        let flag = new.to_string_lossy();
+        let flag = flag.split('=').next().unwrap_or_default().to_owned();
+        replaced.names.push((flag, name));
+        replaced.args.push(new);
     }
     replaced
 }
@@ -62,7 +72,7 @@ fn value_of(arg: &OsStr, name: &str) -> Option<Option<OsString>> {
 }
 
 /// Returns `--port` for a port, with or without a colon before it, and `--bind` for anything else.
-fn listen_flag(value: &OsStr) -> OsString {
+pub(super) fn listen_flag(value: &OsStr) -> OsString {
     let bytes = value.as_bytes();
     let bytes = bytes.strip_prefix(b"tcp://").unwrap_or(bytes);
     let port = bytes.strip_prefix(b":").unwrap_or(bytes);
@@ -104,7 +114,7 @@ mod tests {
             (&["x", "80"], &["x", "80"]),
         ] {
             let of = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
-            assert_eq!(replace(&of(typed)), of(expected), "{typed:?}");
+            assert_eq!(replace(&of(typed)).args, of(expected), "{typed:?}");
         }
     }
 }

@@ -271,7 +271,8 @@ fn subcommands() -> String {
     format!("Subcommands:{lines}")
 }
 
-fn is_switch(arg: &Arg) -> bool {
+/// Returns whether a flag has the values yes and no.
+pub(super) fn is_switch(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
 

@@ -25,6 +25,7 @@ it is smaller, and only if it is not there already with the time and the content
 other content is replaced or, if it would be no smaller, removed. Symbolic links and names that begin \
 with a dot are left out.";
     Command::new("tws compress")
+        .bin_name("tws compress")
         .about(ABOUT)
         .after_help(DETAILS)
         .arg(

@@ -1,5 +1,6 @@
 //! How the process ends if it does not serve.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -38,11 +39,11 @@ impl Exit {
         Self::Errors(vec![ConfigError::Usage(text)])
     }
 
-    /// Returns `error`, with advice if it says that `root` does not exist.
-    pub(crate) fn with_advice(error: &Error, root: &Path) -> Self {
+    /// Returns `error`, with advice if it says that `root` does not exist. `typed` are the arguments.
+    pub(crate) fn with_advice(error: &Error, root: &Path, typed: &[OsString]) -> Self {
         let is_missing_root = matches!(error, Error::Path { purpose: "serve", path, source }
             if path == root && source.kind() == io::ErrorKind::NotFound);
-        let advice = messages::advice_on_root(root).filter(|_| is_missing_root);
+        let advice = messages::advice_on_root(root, typed).filter(|_| is_missing_root);
         let text = match advice {
             Some(advice) => format!("{error}; {advice}"),
             None => error.to_string(),

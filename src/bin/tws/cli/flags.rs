@@ -737,11 +737,8 @@ impl Flags {
                 (_, _, None) => path = Some(PathBuf::from(operand)),
                 (Some(text), Some(port), Some(_)) => return Err(two_ports(port, text)),
                 (None, _, Some(path)) => {
-                    return Err(usage(format!(
-                        "give only one folder (got {} and {})",
-                        path.display(),
-                        operand.display()
-                    )));
+                    let operands = [path.as_os_str(), operand.as_os_str()];
+                    return Err(excess(operands.map(|it| it.display().to_string())));
                 }
             }
         }
@@ -802,6 +799,14 @@ pub(super) fn key(long: &str) -> FileKey<'_> {
         None if Site::KEYS.contains(&long) => FileKey::Site(long),
         None => FileKey::ConfigOnly(long),
     }
+}
+
+/// Returns an error about two operands of which only one may be given.
+fn excess(operands: [String; 2]) -> clap::Error {
+    let mut error = clap::Error::new(ErrorKind::WrongNumberOfValues);
+    let operands = ContextValue::Strings(operands.into());
+    error.insert(ContextKind::InvalidValue, operands);
+    error
 }
 
 /// Returns an error about several settings together.

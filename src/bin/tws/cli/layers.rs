@@ -145,10 +145,15 @@ impl LayerParser {
             .split_first()
             .map_or((OsStr::new("tws"), &[][..]), |it| (it.0.as_os_str(), it.1));
         let program = program.to_owned();
-        let mut args = aliases::replace(typed);
+        let mut replaced = aliases::replace(typed);
+        let mut args = std::mem::take(&mut replaced.args);
         args.insert(0, program.clone());
-        let (flags, matches) = parser.parse(&args)?;
-        flags.check_port_is_used()?;
+        let parsed = parser.parse(&args).and_then(|(flags, matches)| {
+            flags.check_port_is_used()?;
+            Ok((flags, matches))
+        });
+        let (flags, matches) =
+            parsed.map_err(|error| messages::as_typed(error, typed, &replaced))?;
         let mut layers = Self {
             parser,
             program,

@@ -60,10 +60,7 @@ impl Subcommand {
             args.args.remove(1);
             return Self::OpenRoots;
         }
-        let found = SUBCOMMANDS
-            .iter()
-            .find(|(name, ..)| first == Some(OsStr::new(name)));
-        let Some((_, subcommand, _)) = found else {
+        let Some(subcommand) = first.and_then(OsStr::to_str).and_then(of_name) else {
             return Self::Serve;
         };
         args.args.remove(1);
@@ -75,8 +72,23 @@ impl Subcommand {
                 Mode::Serve
             }
         };
-        *subcommand
+        subcommand
     }
+
+    /// Returns whether the flags are the settings with which it would serve.
+    pub(super) fn takes_settings(self) -> bool {
+        match self {
+            Self::Serve | Self::Check | Self::Explain | Self::Acme => true,
+            Self::Compress | Self::Completions | Self::Man | Self::OpenRoots => false,
+        }
+    }
+}
+
+/// Returns the subcommand with this name.
+pub(super) fn of_name(name: &str) -> Option<Subcommand> {
+    let mut subcommands = SUBCOMMANDS.iter();
+    let (_, subcommand, _) = subcommands.find(|(other, ..)| *other == name)?;
+    Some(*subcommand)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `tws check`: checks everything that serving needs, without serving: no port is bound, no file is
 //! created, no database is opened. Reports all errors, not only the first.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -83,9 +84,9 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
             report.warn(warning);
         }
         // In the order in which serving needs them.
+        check_process(settings, &mut report);
+        check_files(settings, &args.args, &mut report);
         for check in [
-            check_process,
-            check_files,
             check_passwords,
             check_certificates,
             check_acme,
@@ -135,7 +136,7 @@ fn check_process(settings: &Settings, report: &mut CheckReport) {
 }
 
 /// Checks that each root can be read, and that the files which the rules name exist.
-fn check_files(settings: &Settings, report: &mut CheckReport) {
+fn check_files(settings: &Settings, typed: &[OsString], report: &mut CheckReport) {
     let mut all_readable = true;
     for root in settings.roots() {
         let read = match fs::metadata(&root) {
@@ -146,7 +147,7 @@ fn check_files(settings: &Settings, report: &mut CheckReport) {
         all_readable &= read.is_ok();
         let read = read.map_err(|source| {
             let error = Error::path("serve", &root, source);
-            Exit::with_advice(&error, &root)
+            Exit::with_advice(&error, &root, typed)
         });
         report.result(format_args!("{} can be served", root.display()), read);
     }

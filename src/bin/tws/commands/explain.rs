@@ -101,7 +101,8 @@ pub(crate) fn run(args: &RawArgs) -> Result<(), Exit> {
         return Ok(());
     };
     let request = ExplainRequest::parse(request).map_err(Exit::usage)?;
-    explain(&settings, &request).map_err(|error| Exit::with_advice(&error, &settings.root))
+    explain(&settings, &request)
+        .map_err(|error| Exit::with_advice(&error, &settings.root, &args.args))
 }
 
 fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error> {

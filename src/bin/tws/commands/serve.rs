@@ -80,9 +80,9 @@ pub(crate) fn run(mut args: RawArgs) -> Result<(), Exit> {
     for warning in &settings.warnings {
         log::warn!("{warning}");
     }
-    let root = settings.root.clone();
+    let (root, typed) = (settings.root.clone(), args.args.clone());
     serve(args, settings, inherited, &mut diagnostics)
-        .map_err(|error| Exit::with_advice(&error, &root))
+        .map_err(|error| Exit::with_advice(&error, &root, &typed))
 }
 
 fn serve(

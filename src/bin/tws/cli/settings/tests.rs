@@ -59,7 +59,10 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             &["-p", "x"],
             "--port: must be an integer between 0 and 65535 (got \"x\")",
         ),
-        (&["-p"], "--port: the value is missing; give --port <PORT>"),
+        (
+            &["-p"],
+            "--port: the value is missing or empty; give --port <PORT>",
+        ),
         (
             &["-p", "1", "-p", "2"],
             "--port: given more than once; give one value",
@@ -105,6 +108,67 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             "--no-port: unknown flag; `tws --help` lists the flags",
         ),
         (&["--verbose=2"], "--verbose: takes no value (got \"2\")"),
+        // What was typed is named as it was typed.
+        (
+            &["--upload_max", "5M"],
+            "--upload_max: unknown flag; did you mean --upload-max?",
+        ),
+        (&["-?"], "-?: unknown flag; `tws --help` lists the flags"),
+        (&["--ü"], "--ü: unknown flag; `tws --help` lists the flags"),
+        (
+            &["-version"],
+            "-version: unknown flag; did you mean --version?",
+        ),
+        (
+            &["-vx", "-x"],
+            "-x: unknown flag; `tws --help` lists the flags",
+        ),
+        (
+            &["-xana:s3cret"],
+            "-x: unknown flag; `tws --help` lists the flags",
+        ),
+        (
+            &["--listen"],
+            "--listen: the value is missing or empty; give --listen <ADDRESS>",
+        ),
+        (
+            &["-l", "x:y"],
+            "-l: \"x:y\" is neither an address nor a name that this machine can resolve; give an address such as 127.0.0.1, 0.0.0.0, ::1, [::]:80 or unix:/run/tws.sock",
+        ),
+        (
+            &["--listen", "70000"],
+            "--listen: must be an integer between 0 and 65535 (got \"70000\")",
+        ),
+        (
+            &["--root"],
+            "--root: the value is missing or empty; give --root <PATH>",
+        ),
+        (
+            &["-d", ""],
+            "--directory: the value is missing or empty; give --directory <PATH>",
+        ),
+        (&["--qrcode"], "--qrcode: unknown flag; did you mean --qr?"),
+        (
+            &["--check"],
+            "--check: unknown flag; did you mean `tws check`?",
+        ),
+        // Operands that are meant as flags, or as values of flags.
+        (
+            &["a", ":8000"],
+            "give only one folder (got a and :8000); did you mean --port=8000?",
+        ),
+        (
+            &["127.0.0.1", "a"],
+            "give only one folder (got 127.0.0.1 and a); did you mean --bind=127.0.0.1?",
+        ),
+        (
+            &["--spa", "x.html", "a"],
+            "give only one folder (got x.html and a); did you mean --spa=x.html?",
+        ),
+        (
+            &["--cors", "http://x.test", "a"],
+            "give only one folder (got http://x.test and a); did you mean --cors=http://x.test?",
+        ),
         (
             &["-b", "127.0.0.1:8000", "8001"],
             "two ports given (8001 and 8000); give one",
