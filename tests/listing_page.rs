@@ -50,10 +50,37 @@ fn choose(browser: &Browser, files: &[(&str, usize)]) {
 
 /// Waits until the upload of a file is in a state.
 fn wait_for_state(browser: &Browser, name: &str, state: &str) {
+    let name = json!(name);
     browser.wait_for(&format!(
         "return [...document.querySelectorAll('.jobs li')].some((row) => \
-         row.querySelector('b').textContent === '{name}' && row.querySelector('.{state}'))"
+         row.querySelector('b').textContent === {name} && row.querySelector('.{state}'))"
     ));
+}
+
+/// The upload of a file that is neither waiting nor being sent.
+struct EndedUpload {
+    state: String,
+    text: String,
+    buttons: String,
+}
+
+/// Waits until the upload of a file has ended, or asks.
+fn ended(browser: &Browser, name: &str) -> EndedUpload {
+    let name = json!(name);
+    let row = browser.wait_for(&format!(
+        "const row = [...document.querySelectorAll('.jobs li')].find((row) => \
+         row.querySelector('b').textContent === {name}); \
+         const text = row?.querySelector('span:not(.waiting, .sending)'); \
+         return text && [text.className, text.textContent, \
+         [...row.querySelectorAll('button')].map((it) => it.textContent).join()]"
+    ));
+    let [state, text, buttons] =
+        [0, 1, 2].map(|at| row[at].as_str().unwrap_or_default().to_owned());
+    EndedUpload {
+        state,
+        text,
+        buttons,
+    }
 }
 
 /// Clicks a button of the upload of a file.
@@ -135,6 +162,45 @@ fn existing_name_is_a_choice_that_can_be_taken_back() {
             assert_eq!((read("notes (1).txt"), read("other (1).bin")), (7, 8));
         }
         assert_eq!(read("other.bin"), 5);
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn choice_for_all_ends_with_its_batch() {
+    let folder = folder();
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("read file");
+    let (_site, url) = serve(&folder, &["--upload", "--upload-overwrite"]);
+    let browser = Browser::start();
+    for (label, state) in [
+        ("Replace", "done"),
+        ("Skip", "skipped"),
+        ("Keep both", "done"),
+    ] {
+        for name in ["a.bin", "b.bin", "c.bin", "d.bin"] {
+            fs::write(folder.path().join(name), "old").expect("write file");
+        }
+        browser.open(&url);
+        // Both batches ask at the same time, then one comes after the other has its answer.
+        choose(&browser, &[("a.bin", 9), ("b.bin", 9)]);
+        choose(&browser, &[("c.bin", 9)]);
+        for name in ["a.bin", "b.bin", "c.bin"] {
+            assert_eq!(ended(&browser, name).state, "asking");
+        }
+        browser.script("document.querySelector('.jobs input[type=checkbox]').click()");
+        press_button(&browser, "a.bin", label);
+        for name in ["a.bin", "b.bin"] {
+            wait_for_state(&browser, name, state);
+        }
+        choose(&browser, &[("d.bin", 9)]);
+        for name in ["c.bin", "d.bin"] {
+            assert_eq!(
+                ended(&browser, name).state,
+                "asking",
+                "{name} after {label}"
+            );
+            assert_eq!(read(name), b"old", "{name} after {label}");
+        }
     }
 }
 

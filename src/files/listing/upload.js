@@ -25,12 +25,12 @@
   const list = make("ul", { className: "jobs", ariaLabel: "Uploads" });
   const summary = make("div", { className: "summary", hidden: true });
   const jobs = [];
-  let choiceForAll;
 
   // One file on its way. Its states: waiting, sending, asking, done, failed, skipped, cancelled.
+  // A batch is what was dropped or selected at once: a choice for all is one for the files of a batch.
   class Job {
-    constructor(file, path) {
-      Object.assign(this, { file, path, state: "waiting", mode: "new", copies: 1 });
+    constructor(file, path, batch) {
+      Object.assign(this, { file, path, batch, state: "waiting", mode: "new", copies: 1 });
       this.bar = make("progress", { max: Math.max(file.size, 1), value: 0, ariaLabel: `Progress of ${path}` });
       this.text = make("span");
       this.actions = make("div");
@@ -101,7 +101,7 @@
         return this.send();
       }
       if (request.status === 412) {
-        if (choiceForAll) return this.choose(choiceForAll);
+        if (this.batch.choice) return this.choose(this.batch.choice);
         return this.ask();
       }
       let reason = `${request.status} ${request.statusText}`;
@@ -122,15 +122,15 @@
       const all = make("input", { type: "checkbox" });
       const choice = (label, value) =>
         button(label, () => {
+          const { batch } = this;
           if (all.checked) {
-            choiceForAll = value;
-            for (const job of jobs) if (job !== this && job.state === "asking") job.choose(value);
-          }
-          this.choose(value);
+            batch.choice = value;
+            for (const job of jobs) if (job.batch === batch && job.state === "asking") job.choose(value);
+          } else this.choose(value);
         });
       const choices = [choice("Keep both", "both"), choice("Skip", "skip")];
       if (can("overwrite")) choices.unshift(choice("Replace", "replace"));
-      this.show("asking", `There is a file of this name`, ...choices, make("label", {}, all, " for all"));
+      this.show("asking", `There is a file of this name`, ...choices, make("label", {}, all, " for all added with it"));
       say(`${this.path} exists already: choose what to do`);
       next();
     }
@@ -145,7 +145,7 @@
     }
 
     again() {
-      choiceForAll = undefined;
+      this.batch.choice = undefined;
       this.mode = "new";
       this.ask();
     }
@@ -194,31 +194,32 @@
     }
   };
 
-  const add = (file, path = file.webkitRelativePath || file.name) => {
-    const job = new Job(file, path);
+  const add = (file, path, batch) => {
+    const job = new Job(file, path, batch);
     if (path.includes("/") && !can("parents")) {
       const reason = "This server creates no folders for uploads (--upload-parents allows it)";
       job.show("failed", reason, button("Remove", () => job.remove()));
     }
   };
   // Folders that are dropped are read entry by entry.
-  const walk = async (entry, above) => {
+  const walk = async (entry, above, batch) => {
     if (entry.isFile) {
       const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      return add(file, above + file.name);
+      return add(file, above + file.name, batch);
     }
     const reader = entry.createReader();
     for (;;) {
       const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
       if (!entries.length) return;
-      for (const inner of entries) await walk(inner, `${above}${entry.name}/`);
+      for (const inner of entries) await walk(inner, `${above}${entry.name}/`, batch);
     }
   };
 
   const choose = (properties) => {
     const input = make("input", { type: "file", multiple: true, hidden: true, ...properties });
     input.addEventListener("change", () => {
-      for (const file of input.files) add(file);
+      const batch = {};
+      for (const file of input.files) add(file, file.webkitRelativePath || file.name, batch);
       input.value = "";
       next();
     });
@@ -248,8 +249,9 @@
     event.preventDefault();
     area.classList.remove("over");
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const batch = {};
     try {
-      for (const entry of entries) await walk(entry, "");
+      for (const entry of entries) await walk(entry, "", batch);
     } catch (error) {
       say(`A folder cannot be read: ${error.message}`);
     }
