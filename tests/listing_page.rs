@@ -2,7 +2,7 @@
 //! it looks at the sizes and in the colours of desktops and phones.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,6 +46,19 @@ fn choose(browser: &Browser, files: &[(&str, usize)]) {
          const input = document.querySelector('#files'); \
          input.files = data.files; input.dispatchEvent(new Event('change'))"
     ));
+}
+
+/// Drops files and folders of the disk on the page.
+fn drop_paths(browser: &Browser, paths: &[PathBuf]) {
+    let place = browser.script(
+        "const area = document.querySelector('.drop'); area.scrollIntoView({ block: 'center' }); \
+         const place = area.getBoundingClientRect(); return [place.x + 9, place.y + 9]",
+    );
+    let data = json!({ "items": [], "files": paths, "dragOperationsMask": 1 });
+    for kind in ["dragEnter", "dragOver", "drop"] {
+        let event = json!({ "type": kind, "x": place[0], "y": place[1], "data": data });
+        browser.devtools("Input.dispatchDragEvent", &event);
+    }
 }
 
 /// Waits until the upload of a file is in a state.
@@ -202,6 +215,67 @@ fn choice_for_all_ends_with_its_batch() {
             assert_eq!(read(name), b"old", "{name} after {label}");
         }
     }
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn all_that_is_dropped_is_sent_or_has_a_row_with_the_reason() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload", "--upload-parents"]);
+    let local = tempfile::tempdir().expect("create temporary directory");
+    for name in ["tree/empty", "tree/closed"] {
+        fs::create_dir_all(local.path().join(name)).expect("create directory");
+    }
+    let names = [
+        "first.txt",
+        "locked.txt",
+        "tree/locked.txt",
+        "tree/within.txt",
+        "last.txt",
+    ];
+    for name in names {
+        fs::write(local.path().join(name), name).expect("write file");
+    }
+    let browser = Browser::start();
+    browser.open(&url);
+    // A browser that runs as root can read all files.
+    browser.script(
+        "const deny = (resolve, reject) => reject(new DOMException('denied')); \
+         const patch = (prototype, method, name, denied) => { \
+         const original = prototype[method]; \
+         if (original) prototype[method] = function (...args) { \
+         return this.name === name ? denied(...args) : original.apply(this, args); }; }; \
+         const { webkitGetAsEntry } = DataTransferItem.prototype; \
+         const patched = new Set(); \
+         DataTransferItem.prototype.webkitGetAsEntry = function () { \
+         const entry = webkitGetAsEntry.call(this); \
+         const prototype = Object.getPrototypeOf(entry); \
+         if (!patched.has(prototype)) { \
+         patch(prototype, 'file', 'locked.txt', deny); \
+         patch(prototype, 'createReader', 'closed', () => ({ readEntries: deny })); } \
+         patched.add(prototype); \
+         return entry; };",
+    );
+    let paths = ["first.txt", "locked.txt", "tree", "last.txt"].map(|name| local.path().join(name));
+    drop_paths(&browser, &paths);
+    for (name, state) in [
+        ("first.txt", "done"),
+        ("locked.txt", "failed"),
+        ("tree/closed", "failed"),
+        ("tree/empty/", "failed"),
+        ("tree/locked.txt", "failed"),
+        ("tree/within.txt", "done"),
+        ("last.txt", "done"),
+    ] {
+        assert_eq!(ended(&browser, name).state, state, "{name}");
+        let is_stored = folder.path().join(name).exists();
+        assert_eq!(is_stored, state == "done", "{name}");
+    }
+    let shown = browser.script("return document.querySelector('.summary').textContent");
+    assert!(
+        shown.to_string().contains("3 of 7 uploaded, 4 failed"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -13,9 +13,9 @@ pub(super) const UPLOAD_SCRIPT: &str = include_str!("upload.js");
 pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 
 // A test compares the hashes.
-const STYLE_HASH: &str = "a29CSBeiL6tjpw3QuTw87x7A3WhrAxy9SsdjiXS6es4=";
+const STYLE_HASH: &str = "cnFuBDVpnf8ox2O+FJ2DXTYPSRMgxhV9cO5d8VyEZv4=";
 const SCRIPT_HASH: &str = "qdw+OG2UItldYiuJWtKVT/lO9u/DUf8hkFHawwOBcGA=";
-const UPLOAD_SCRIPT_HASH: &str = "1VfVIAAAr9kAYiLk0GkhQHi8HE790nTQNZMd/0jvz8U=";
+const UPLOAD_SCRIPT_HASH: &str = "K+b8xllSU6amWUjrWf+iR2cmeUqRD3iAKWRlcyjU72g=";
 const MANAGE_SCRIPT_HASH: &str = "35CJA05TdRQj7/2DPp2lnxTvWo1Uv1H91qfzMfy6lM4=";
 
 /// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads

@@ -23,8 +23,10 @@
   const button = (textContent, onclick) => make("button", { type: "button", textContent, onclick });
 
   const list = make("ul", { className: "jobs", ariaLabel: "Uploads" });
-  const summary = make("div", { className: "summary", hidden: true });
   const jobs = [];
+  const summary = make("div", { className: "summary", hidden: true });
+  // The states in which jobs have ended since the last message.
+  const ended = new Set();
 
   // One file on its way. Its states: waiting, sending, asking, done, failed, skipped, cancelled.
   // A batch is what was dropped or selected at once: a choice for all is one for the files of a batch.
@@ -45,6 +47,7 @@
       this.state = state;
       this.text.textContent = text;
       this.text.className = state;
+      if (["done", "failed"].includes(state)) ended.add(state);
       this.bar.hidden = !["waiting", "sending"].includes(state);
       const keepFocus = this.actions.contains(document.activeElement);
       this.actions.replaceChildren(...actions);
@@ -170,7 +173,6 @@
     }
   }
 
-  let refreshed = 0;
   const next = () => {
     const of = (state) => jobs.filter((job) => job.state === state);
     while (of("sending").length < PARALLEL) {
@@ -178,7 +180,8 @@
       if (!job) break;
       job.send();
     }
-    const [done, active] = [of("done").length, of("sending").length + of("waiting").length];
+    const [failed, active] = [of("failed").length, of("sending").length + of("waiting").length];
+    const counts = `${of("done").length} of ${jobs.length} uploaded${failed ? `, ${failed} failed` : ""}`;
     summary.hidden = !jobs.length;
     const clear = button("Clear list", () => {
       for (const job of jobs.filter((job) => !["sending", "waiting"].includes(job.state))) job.remove();
@@ -186,32 +189,34 @@
     const stop = button("Cancel all", () => {
       for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
     });
-    summary.replaceChildren(`${done} of ${jobs.length} uploaded`, active ? stop : clear);
-    if (!active && done !== refreshed) {
-      refreshed = done;
-      refresh();
-      say(`${done} of ${jobs.length} uploaded`);
-    }
+    summary.replaceChildren(counts, active ? stop : clear);
+    if (active || !ended.size) return;
+    if (ended.has("done")) refresh();
+    say(counts);
+    ended.clear();
   };
 
-  const add = (file, path, batch) => {
-    const job = new Job(file, path, batch);
-    if (path.includes("/") && !can("parents")) {
-      const reason = "This server creates no folders for uploads (--upload-parents allows it)";
-      job.show("failed", reason, button("Remove", () => job.remove()));
-    }
+  // Shows why something is not sent.
+  const refuse = (path, reason) => {
+    const job = new Job(new File([], path), path);
+    job.show("failed", reason, button("Remove", () => job.remove()));
   };
-  // Folders that are dropped are read entry by entry.
-  const walk = async (entry, above, batch) => {
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      return add(file, above + file.name, batch);
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!entries.length) return;
-      for (const inner of entries) await walk(inner, `${above}${entry.name}/`, batch);
+  const add = (file, path, batch) => {
+    if (!path.includes("/") || can("parents")) new Job(file, path, batch);
+    else refuse(path, "This server creates no folders for uploads (--upload-parents allows it)");
+  };
+  // Folders that are dropped are read entry by entry. What cannot be read does not keep the rest from being sent.
+  const walk = async (entry, path, batch) => {
+    try {
+      if (entry.isFile) return add(await new Promise((resolve, reject) => entry.file(resolve, reject)), path, batch);
+      const reader = entry.createReader();
+      for (let isEmpty = true; ; isEmpty = false) {
+        const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        if (!entries.length) return isEmpty && refuse(`${path}/`, "Empty folders are not uploaded");
+        for (const inner of entries) await walk(inner, `${path}/${inner.name}`, batch);
+      }
+    } catch (error) {
+      refuse(path, `Cannot be read: ${error.message}`);
     }
   };
 
@@ -248,12 +253,13 @@
     if (!hasFiles(event)) return;
     event.preventDefault();
     area.classList.remove("over");
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     const batch = {};
-    try {
-      for (const entry of entries) await walk(entry, "", batch);
-    } catch (error) {
-      say(`A folder cannot be read: ${error.message}`);
+    const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+    // The items are gone after the event. What a page drops is a file without an entry.
+    const dropped = items.map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
+    for (const [entry, file] of dropped) {
+      if (entry) await walk(entry, entry.name, batch);
+      else if (file) add(file, file.name, batch);
     }
     next();
   });
