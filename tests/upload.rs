@@ -505,6 +505,44 @@ fn put_above_size_limit_is_413() {
 }
 
 #[test]
+fn response_to_too_large_upload_names_the_limit() {
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        if let Some(upload) = &mut site.upload {
+            upload.max = Some(Size::of_bytes(96 << 10));
+        }
+    });
+    for (method, framing) in [
+        ("PUT", "Content-Length: 98305\r\n\r\n"),
+        ("PUT", "Transfer-Encoding: chunked\r\n\r\n18001\r\n"),
+        (
+            "POST",
+            "Content-Length: 98305\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n",
+        ),
+    ] {
+        let path = if method == "PUT" { "/x" } else { "/" };
+        for (accept, kind) in [
+            ("application/json", "application/json"),
+            ("text/html", "text/html; charset=utf-8"),
+            ("*/*", "text/plain; charset=utf-8"),
+        ] {
+            let mut client = server.client();
+            client.send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n{framing}"
+            ));
+            if framing.contains("chunked") {
+                client.send(pattern(98_305)).send("\r\n0\r\n\r\n");
+            }
+            let response = client.response();
+            assert_eq!(response.status, 413, "{method} {framing}");
+            assert_eq!(response.field("Content-Type"), Some(kind));
+            assert_eq!(response.field("Connection"), Some("close"));
+            assert!(response.text().contains("96 KiB"), "{}", response.text());
+        }
+    }
+}
+
+#[test]
 fn multipart_form_files_are_stored() {
     let outside = tree();
     let server = serve(&outside, |_| {});

@@ -297,8 +297,11 @@ impl Handler for StaticFiles {
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        let response = error_page::with_index(rejection.into(), request);
-        match RequestFields::of(self.hosts.site_of(request), request) {
+        let site = self.hosts.site_of(request);
+        let response = site
+            .reject_too_large(request, &rejection)
+            .unwrap_or_else(|| error_page::with_index(rejection.into(), request));
+        match RequestFields::of(site, request) {
             Some(fields) => fields.add(response),
             None => response,
         }

@@ -1,6 +1,6 @@
 //! The keywords and strings of a site file, validated when they are parsed from the file or a flag.
 
-use std::fmt;
+use std::fmt::{self, Display, Formatter};
 use std::path::{Component, Path};
 use std::str::FromStr;
 use std::time::Duration;
@@ -277,6 +277,16 @@ impl Size {
     }
 }
 
+/// Displays the size exactly, in the largest unit of which it is a multiple.
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let whole = |(shift, _): &(u32, _)| self.0 > 0 && self.0.trailing_zeros() >= *shift;
+        let (shift, unit) = units.into_iter().find(whole).unwrap_or((0, "B"));
+        write!(f, "{} {unit}", self.0 >> shift)
+    }
+}
+
 impl TryFrom<String> for Size {
     type Error = SettingError;
 
@@ -470,6 +480,24 @@ mod tests {
             "99999d",
         ] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_is_displayed_exactly_and_can_be_parsed_again() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1025, "1025 B"),
+            (1536 << 10, "1536 KiB"),
+            (1 << 30, "1 GiB"),
+            (1 << 50, "1024 TiB"),
+            (i64::MAX as u64, "9223372036854775807 B"),
+        ] {
+            let size = Size::of_bytes(bytes);
+            assert_eq!(size.to_string(), text);
+            assert_eq!(text.parse::<Size>(), Ok(size));
         }
     }
 

@@ -29,7 +29,8 @@ use crate::client_key::ClientKey;
 use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, DiskJob, Outcome};
 use crate::http::multipart_form::FormData;
-use crate::http::{Fields, Request, Response, negotiation, target as url};
+use crate::http::{Fields, Rejection, Request, Response, negotiation, target as url};
+use crate::site::Size;
 use destination::UploadDestination;
 use policy::UploadPolicy;
 use report::UploadReport;
@@ -140,6 +141,24 @@ impl SiteFiles {
             now: Instant::now(),
         };
         UploadRequest { policy, lookup }
+    }
+
+    /// Makes the response to an upload whose body is rejected because it exceeds the limit of uploads.
+    /// `None` if it is rejected for another reason.
+    pub(super) fn reject_too_large(
+        &self,
+        request: &Request<'_>,
+        rejection: &Rejection,
+    ) -> Option<Response> {
+        let policy = self.uploads.as_ref()?;
+        let status = rejection.status();
+        if status != StatusCode::PAYLOAD_TOO_LARGE || !self.is_upload(request.method()) {
+            return None;
+        }
+        let limit = Size::of_bytes(policy.max_bytes);
+        let explanation = format!("the upload is larger than the limit of {limit}");
+        let error = ExplainedError::new(status, explanation).with_remedy("--upload-max raises it");
+        Some(self.upload_error(request, &error).closing())
     }
 
     fn upload_error(&self, request: &Request<'_>, error: &ExplainedError) -> Response {
