@@ -22,6 +22,17 @@
     saidTimer = setTimeout(() => (said.hidden = true), 4000);
   };
 
+  // Says why a request failed. One that is rejected before its Accept field is read gets a line of text.
+  const reasonOf = ({ status, statusText }, text) => {
+    let reason;
+    try {
+      reason = JSON.parse(text).explanation;
+    } catch {
+      reason = /^\d{3} .*?: (.+)\n$/.exec(text)?.[1];
+    }
+    return reason ?? `${status} ${statusText}`;
+  };
+
   const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
   const box = $(".filter");
   let filter = () => {};
@@ -217,5 +228,5 @@
     filter();
   };
   // For the other scripts of this page.
-  window.listing = { make, say, can, extras, refresh, nameOf, linkOf, table };
+  window.listing = { make, say, can, extras, reasonOf, refresh, nameOf };
 }

@@ -1,6 +1,6 @@
 
 {
-  const { make, say, can, extras, refresh, nameOf } = window.listing;
+  const { make, say, can, extras, reasonOf, refresh, nameOf } = window.listing;
   const place = document.querySelector("div.list");
 
   // Asks in a dialog; resolves to the text of the field, or to true without one, or to nothing.
@@ -34,12 +34,9 @@
   const change = async (done, method, path, headers = {}) => {
     try {
       const response = await fetch(path, { method, headers: { Accept: "application/json", ...headers } });
-      if (response.ok) {
-        await refresh();
-        return say(done);
-      }
-      const error = await response.json().catch(() => undefined);
-      say(error?.explanation ?? `${response.status} ${response.statusText}`);
+      if (!response.ok) return say(reasonOf(response, await response.text()));
+      await refresh();
+      say(done);
     } catch {
       say("The connection was lost");
     }

@@ -1,6 +1,6 @@
 
 {
-  const { make, say, can, refresh } = window.listing;
+  const { make, say, can, reasonOf, refresh } = window.listing;
   const PARALLEL = 3;
   const section = document.querySelector("#upload");
   const form = section.querySelector("form");
@@ -107,13 +107,7 @@
         if (this.batch.choice) return this.choose(this.batch.choice);
         return this.ask();
       }
-      let reason = `${request.status} ${request.statusText}`;
-      try {
-        reason = JSON.parse(request.responseText).explanation ?? reason;
-      } catch {
-        // The error is not one of this server.
-      }
-      this.fail(reason);
+      this.fail(reasonOf(request, request.responseText));
     }
 
     fail(reason) {
