@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -276,6 +277,42 @@ fn all_that_is_dropped_is_sent_or_has_a_row_with_the_reason() {
         shown.to_string().contains("3 of 7 uploaded, 4 failed"),
         "{shown}"
     );
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn failed_upload_says_why_and_is_retried_only_where_it_can_succeed() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("gone")).expect("create directory");
+    let (mut site, url) = serve(&folder, &["--upload", "--upload-max=1MiB"]);
+    let browser = Browser::start();
+    browser.open(&format!("{url}gone/"));
+    fs::remove_dir(folder.path().join("gone")).expect("remove directory");
+    for (name, len, is_retried, reason) in [
+        ("large.bin", (1 << 20) + 1, false, "1 MiB"),
+        (".hidden", 1, false, "not served"),
+        // The server rejects it before it knows in which format the client reads errors.
+        ("back\\slash", 1, false, "backslash in the path"),
+        ("new.txt", 1, true, "folder"),
+    ] {
+        choose(&browser, &[(name, len)]);
+        let upload = ended(&browser, name);
+        let expected = if is_retried { "Retry,Remove" } else { "Remove" };
+        assert_eq!(upload.buttons, expected, "{name}");
+        assert!(upload.text.contains(reason), "{name}: {}", upload.text);
+    }
+    fs::create_dir(folder.path().join("gone")).expect("create directory");
+    press_button(&browser, "new.txt", "Retry");
+    wait_for_state(&browser, "new.txt", "done");
+
+    site.signal(Signal::TERM);
+    site.child.wait_for_exit();
+    choose(&browser, &[("lost.txt", 1)]);
+    assert_eq!(ended(&browser, "lost.txt").buttons, "Retry,Remove");
+    // As if it had been deleted since it was selected.
+    browser.script("Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('gone'))");
+    choose(&browser, &[("deleted.txt", 1)]);
+    assert_eq!(ended(&browser, "deleted.txt").buttons, "Remove");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 // A test compares the hashes.
 const STYLE_HASH: &str = "cnFuBDVpnf8ox2O+FJ2DXTYPSRMgxhV9cO5d8VyEZv4=";
 const SCRIPT_HASH: &str = "SwpxNieIAaX/dyMpeijPY6Co2Cc51iqsir9j40A5OaY=";
-const UPLOAD_SCRIPT_HASH: &str = "97tESTHkeo5DWBilCtK44mC8/eaQeigyyhSO9zSw/eY=";
+const UPLOAD_SCRIPT_HASH: &str = "FqcpUtfh/QV3g/IE21GCJK/Pwm4Ieclge+yDEGag6YY=";
 const MANAGE_SCRIPT_HASH: &str = "AblQHYq9Gd00dAXAVYDVBYtvcuPREjGkXcHAxkazQjg=";
 
 /// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads

@@ -20,6 +20,8 @@
     const minutes = Math.ceil(seconds / 60);
     return minutes < 60 ? `${minutes} min left` : `${Math.floor(minutes / 60)} h ${minutes % 60} min left`;
   };
+  // True if the same request may succeed later: after a login, or when its folder has been created.
+  const mayPass = (status) => (status < 500 ? [401, 408, 409, 425, 429].includes(status) : status !== 501);
   const button = (textContent, onclick) => make("button", { type: "button", textContent, onclick });
 
   const list = make("ul", { className: "jobs", ariaLabel: "Uploads" });
@@ -83,7 +85,7 @@
           event.loaded < this.file.size ? shown.filter(Boolean).join(", ") : "Storing on the server";
       };
       request.onload = () => this.answered(request);
-      request.onerror = () => this.fail("The connection was lost");
+      request.onerror = () => this.broken(request);
       request.onabort = () => next();
       const url = this.target.split("/").map(encodeURIComponent).join("/");
       request.open("PUT", `./${url}`);
@@ -107,11 +109,19 @@
         if (this.batch.choice) return this.choose(this.batch.choice);
         return this.ask();
       }
-      this.fail(reasonOf(request, request.responseText));
+      this.fail(reasonOf(request, request.responseText), mayPass(request.status));
     }
 
-    fail(reason) {
-      this.show("failed", reason, button("Retry", () => this.retry()), button("Remove", () => this.remove()));
+    // The connection was lost, or the file was changed or deleted since it was selected: browsers report both alike.
+    async broken(request) {
+      const isReadable = await this.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+      if (this.request !== request || this.state !== "sending") return;
+      this.fail(isReadable ? "The connection was lost" : "The file cannot be read any more; choose it again", isReadable);
+    }
+
+    fail(reason, mayRetry) {
+      const retry = mayRetry ? [button("Retry", () => this.retry())] : [];
+      this.show("failed", reason, ...retry, button("Remove", () => this.remove()));
       next();
     }
 
