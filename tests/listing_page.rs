@@ -423,6 +423,36 @@ fn readme_is_shown_without_its_html() {
     );
 }
 
+/// Words of tables are not broken, and what is too wide is scrolled within the README.
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn wide_readme_is_scrolled_on_a_phone() {
+    let row = |cell: &str| format!("|{}\n", format!(" {cell} |").repeat(60));
+    let table = row("Caddy") + &row("---") + &row("keep-alive timeout");
+    let lists: String = (0..200).map(|level| "  ".repeat(level) + "- x\n").collect();
+    let browser = Browser::start();
+    browser.emulate(390, 844, "light");
+    for (case, readme) in [
+        ("table", table),
+        ("quotes", "> ".repeat(5000) + "text\n"),
+        ("lists", lists),
+        ("word", "x".repeat(5000)),
+    ] {
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::write(folder.path().join("README.md"), readme).expect("write file");
+        let (_site, url) = serve(&folder, &[]);
+        browser.open(&url);
+        let found = browser.script(
+            "const root = document.documentElement; \
+             const cell = document.querySelector('.readme th'); \
+             const lines = cell && document.createRange(); \
+             lines?.selectNodeContents(cell); \
+             return [root.scrollWidth - root.clientWidth, lines?.getClientRects().length ?? 1]",
+        );
+        assert_eq!(found, json!([0, 1]), "{case}");
+    }
+}
+
 /// Returns the text with the lowest contrast to its background (WCAG 2.2 §1.4.3) as `[ratio, text]`.
 const LOWEST_CONTRAST: &str = "
 const channels = (color) => color.match(/[\\d.]+/g).map(Number);
