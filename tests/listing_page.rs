@@ -482,6 +482,15 @@ for (let node; (node = texts.nextNode()); ) {
 }
 return lowest;";
 
+/// Returns the targets of a pointer that are smaller than 24 by 24 CSS pixels (WCAG 2.2 §2.5.8), except those
+/// in a line of text and those that a label enlarges.
+const SMALL_TARGETS: &str = "
+return [...document.querySelectorAll('a, button, input, label')]
+  .filter((it) => it.checkVisibility() && getComputedStyle(it).display !== 'inline' && !it.matches('label input'))
+  .map((it) => [it.ariaLabel || it.textContent, it.getBoundingClientRect()])
+  .filter(([, { width, height }]) => width < 24 || height < 24)
+  .map(([name, { width, height }]) => `${name} ${width} ${height}`);";
+
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
 fn pages_are_readable_and_fit_desktops_and_phones() {
@@ -508,6 +517,9 @@ fn pages_are_readable_and_fit_desktops_and_phones() {
                 let overflow = browser
                     .script("return document.documentElement.scrollWidth - document.documentElement.clientWidth");
                 assert_eq!(overflow, json!(0), "{case}");
+                if page == url {
+                    assert_eq!(browser.script(SMALL_TARGETS), json!([]), "{case}");
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) const UPLOAD_SCRIPT: &str = include_str!("upload.js");
 pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 
 // A test compares the hashes.
-const STYLE_HASH: &str = "zQTX9MRQw06pdVu8O5Ac/Y8vzG8EUxA8iJHHvxycRVg=";
+const STYLE_HASH: &str = "ZWINGe9AypxVQ/59rq1ljOpEmwHOKzvPl3faF/aK7hE=";
 const SCRIPT_HASH: &str = "SwpxNieIAaX/dyMpeijPY6Co2Cc51iqsir9j40A5OaY=";
 const UPLOAD_SCRIPT_HASH: &str = "FqcpUtfh/QV3g/IE21GCJK/Pwm4Ieclge+yDEGag6YY=";
 const MANAGE_SCRIPT_HASH: &str = "AblQHYq9Gd00dAXAVYDVBYtvcuPREjGkXcHAxkazQjg=";
