@@ -15,6 +15,7 @@ use crate::support::browser::Browser;
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
 const ESCAPE: &str = "\u{E00C}";
+const UP: &str = "\u{E013}";
 const DOWN: &str = "\u{E015}";
 
 fn folder() -> TempDir {
@@ -423,6 +424,45 @@ fn readme_is_shown_without_its_html() {
     );
 }
 
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn focus_stays_at_the_uploads_when_its_button_is_gone() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload"]);
+    let browser = Browser::start();
+    browser.open(&url);
+    let add = |name: &str| {
+        choose(&browser, &[(name, 1)]);
+        ended(&browser, name);
+    };
+    let press = |label: &str| {
+        browser.script(&format!(
+            "[...document.querySelectorAll('#upload button')].find((it) => \
+             it.textContent === '{label}' && !it.closest('[hidden]')).focus()"
+        ));
+        browser.press(&[ENTER]);
+    };
+    let focused = || {
+        browser.script(
+            "const { activeElement: it } = document; \
+             return [it.closest('.jobs li')?.querySelector('b').textContent, \
+             it === document.body || it.textContent]",
+        )
+    };
+    add(".first");
+    add(".second");
+    press("Remove");
+    assert_eq!(focused(), json!([".second", "Remove"]));
+    press("Remove");
+    assert_eq!(focused(), json!([null, "Choose files"]));
+    add("notes.txt");
+    press("Keep both");
+    wait_for_state(&browser, "notes.txt", "done");
+    assert_eq!(focused(), json!([null, "Clear list"]));
+    press("Clear list");
+    assert_eq!(focused(), json!([null, "Choose files"]));
+}
+
 /// Words of tables are not broken, and what is too wide is scrolled within the README.
 #[test]
 #[ignore = "needs Chromium and chromedriver"]
@@ -577,4 +617,78 @@ fn folders_are_created_and_entries_renamed_and_deleted() {
     wait_for_state(&browser, "some/where/deep.txt", "done");
     assert!(stored.exists());
     wait_until_listed("some/");
+}
+
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn focus_follows_the_entry_that_is_changed() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload", "--manage"]);
+    let browser = Browser::start();
+    browser.open(&url);
+    let message = |text: &str| {
+        browser.wait_for(&format!(
+            "return document.querySelector('.said').textContent === '{text}'"
+        ));
+    };
+    let expect_focus = |name: &str| {
+        let focused = browser.script(
+            "const { activeElement: it } = document; \
+             return it.closest('#entries tr')?.querySelector('a').textContent ?? it.id",
+        );
+        assert_eq!(focused, json!(name));
+    };
+    let focus_menu = |name: &str| {
+        browser.script(&format!(
+            "document.querySelector('.more[aria-label=\"Actions for {name}\"]').focus()"
+        ));
+    };
+    let (rename, delete) = ([ENTER, UP, UP, ENTER], [ENTER, UP, ENTER]);
+
+    browser.script("document.querySelector('#new-folder').focus()");
+    browser.press(&[ENTER]);
+    browser.press(&["n", "e", "w", ENTER]);
+    message("Created new");
+    expect_focus("new/");
+
+    focus_menu("notes.txt");
+    browser.press(&rename);
+    browser.press(&["x", ENTER]);
+    message("Renamed to x.txt");
+    expect_focus("x.txt");
+
+    focus_menu("other.bin");
+    browser.press(&delete);
+    browser.press(&[ENTER]);
+    message("Deleted other.bin");
+    expect_focus("README.md");
+    browser.press(&delete);
+    browser.press(&[ENTER]);
+    message("Deleted README.md");
+    // The last one has none after it.
+    focus_menu("x.txt");
+    browser.press(&delete);
+    browser.press(&[ENTER]);
+    message("Deleted x.txt");
+    expect_focus("dawn.jpg");
+
+    // It stays where it is when the list is read again for another reason.
+    browser.click("#entries a[href=\"dawn.jpg\"]");
+    choose(&browser, &[("a.txt", 1)]);
+    browser.wait_for("return document.querySelector('#entries a[href=\"a.txt\"]')");
+    browser.press(&[ESCAPE]);
+    browser.wait_for("return document.querySelector('#preview').childElementCount === 0");
+    expect_focus("dawn.jpg");
+    focus_menu("sub/");
+    choose(&browser, &[("b.txt", 1)]);
+    browser.wait_for("return document.querySelector('#entries a[href=\"b.txt\"]')");
+    expect_focus("sub/");
+
+    for name in ["sub/", "new/", "a.txt", "b.txt", "dawn.jpg"] {
+        focus_menu(name);
+        browser.press(&delete);
+        browser.press(&[ENTER]);
+        message(&format!("Deleted {name}"));
+    }
+    expect_focus("new-folder");
 }

@@ -14,9 +14,9 @@ pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 
 // A test compares the hashes.
 const STYLE_HASH: &str = "ZWINGe9AypxVQ/59rq1ljOpEmwHOKzvPl3faF/aK7hE=";
-const SCRIPT_HASH: &str = "SwpxNieIAaX/dyMpeijPY6Co2Cc51iqsir9j40A5OaY=";
-const UPLOAD_SCRIPT_HASH: &str = "FqcpUtfh/QV3g/IE21GCJK/Pwm4Ieclge+yDEGag6YY=";
-const MANAGE_SCRIPT_HASH: &str = "AblQHYq9Gd00dAXAVYDVBYtvcuPREjGkXcHAxkazQjg=";
+const SCRIPT_HASH: &str = "NXkj4j5ECf1ZQQ4E4cl0T/sEj7JPuOjdXboSmXvliSQ=";
+const UPLOAD_SCRIPT_HASH: &str = "jg+TjENrPDTTHzlS/albZ9QfPe1DJWxSVirYSxIVQwg=";
+const MANAGE_SCRIPT_HASH: &str = "/1XghoePDJuJFhGhehxeJvQdwnPklR65CpAm5zI3eqs=";
 
 /// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads
 /// images and text from this server only, for previews.

@@ -71,6 +71,7 @@
   $("#zone").textContent = "Times are local; point at one for UTC.";
 
   const linkOf = (row) => row.cells[0].querySelector("a");
+  const shownLinks = () => [...table.rows].filter((row) => !row.hidden).map(linkOf).filter(Boolean);
   const nameOf = (link) => link.textContent;
   const copy = async (url) => {
     try {
@@ -133,7 +134,7 @@
     }
   };
   const step = (by) => {
-    const links = [...table.rows].filter((row) => !row.hidden).map(linkOf).filter((link) => link && isShown(link));
+    const links = shownLinks().filter(isShown);
     const next = links[links.indexOf(current) + by];
     if (next) preview(next);
   };
@@ -215,17 +216,29 @@
   const share = make("button", { type: "button", className: "copy", textContent: "Copy link to this folder", onclick: () => copy(location.href.split(/[?#]/)[0]) });
   $("footer").append(" ", share);
 
-  // Reads the folder again after a change.
-  const refresh = async () => {
+  // Reads the folder again after a change. All rows are new elements: the focus goes to the entry of this name, stays
+  // at the entry that had it, or goes to the one that takes its place.
+  const refresh = async (name) => {
     const response = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!response.ok) return;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const rows = page.querySelector("#entries");
     if (!rows) return;
+    const { activeElement } = document;
+    const row = activeElement.closest("#entries tr");
+    const link = row && linkOf(row);
+    const at = row ? shownLinks().indexOf(link) : -1;
     table.replaceChildren(...rows.children);
     header.textContent = page.querySelector("header p").textContent;
     decorate();
     filter();
+    const links = shownLinks();
+    const same = (old) => links.find(({ href }) => href === old?.href);
+    current = same(current) ?? current;
+    const named = links.find((link) => nameOf(link).replace(/\/$/, "") === name);
+    const next = named ?? same(link) ?? links[Math.min(at, links.length - 1)];
+    const more = activeElement.matches(".more") && next?.closest("tr").querySelector(".more");
+    (more || next)?.focus();
   };
   // For the other scripts of this page.
   window.listing = { make, say, can, extras, reasonOf, refresh, nameOf };

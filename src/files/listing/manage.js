@@ -31,11 +31,14 @@
       }
     });
 
-  const change = async (done, method, path, headers = {}) => {
+  // Sends a request. The focus is at the entry of the given name then, or where it was.
+  const change = async (done, name, method, path, headers = {}) => {
     try {
       const response = await fetch(path, { method, headers: { Accept: "application/json", ...headers } });
       if (!response.ok) return say(reasonOf(response, await response.text()));
-      await refresh();
+      await refresh(name);
+      // The last entry is gone.
+      if (document.activeElement === document.body) button.focus();
       say(done);
     } catch {
       say("The connection was lost");
@@ -50,12 +53,12 @@
     if (!name || name === from) return;
     if (name.includes("/")) return say("A name cannot contain a slash");
     const folder = pathOf(link).replace(/[^/]*\/?$/, "");
-    await change(`Renamed to ${name}`, "MOVE", pathOf(link), { Destination: folder + encodeURIComponent(name), Overwrite: "F" });
+    await change(`Renamed to ${name}`, name, "MOVE", pathOf(link), { Destination: folder + encodeURIComponent(name), Overwrite: "F" });
   };
   const remove = async (link) => {
     const text = can("trash") ? "It is moved to the trash folder of the server." : "It cannot be restored.";
     if (await ask(`Delete ${nameOf(link)}?`, text, "Delete")) {
-      await change(`Deleted ${nameOf(link)}`, "DELETE", pathOf(link));
+      await change(`Deleted ${nameOf(link)}`, undefined, "DELETE", pathOf(link));
     }
   };
   extras.push((link) => [
@@ -67,7 +70,7 @@
     const name = await ask("New folder", "", "Create", "");
     if (!name) return;
     if (name.includes("/")) return say("A name cannot contain a slash");
-    await change(`Created ${name}`, "MKCOL", `./${encodeURIComponent(name)}/`);
+    await change(`Created ${name}`, name, "MKCOL", `./${encodeURIComponent(name)}/`);
   };
   const button = make("button", { type: "button", id: "new-folder", textContent: "New folder", onclick: create });
   const bar = place.querySelector(".filter");

@@ -26,7 +26,20 @@
 
   const list = make("ul", { className: "jobs", ariaLabel: "Uploads" });
   const jobs = [];
-  const summary = make("div", { className: "summary", hidden: true });
+  const of = (state) => jobs.filter((job) => job.state === state);
+  const counts = make("span");
+  const clear = button("Clear list", () => {
+    for (const job of jobs.filter((job) => !["sending", "waiting"].includes(job.state))) job.remove();
+  });
+  const stop = button("Cancel all", () => {
+    for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
+  });
+  const summary = make("div", { className: "summary", hidden: true }, counts, stop, clear);
+  // Moves the focus to the first button that is visible, when the one that had it is gone.
+  const focusNear = (...places) => {
+    const buttons = places.flatMap((place) => [...(place?.querySelectorAll("button") ?? [])]);
+    buttons.find((it) => !it.closest("[hidden]"))?.focus();
+  };
   // The states in which jobs have ended since the last message.
   const ended = new Set();
 
@@ -53,7 +66,7 @@
       this.bar.hidden = !["waiting", "sending"].includes(state);
       const keepFocus = this.actions.contains(document.activeElement);
       this.actions.replaceChildren(...actions);
-      if (keepFocus) this.actions.querySelector("button")?.focus();
+      if (keepFocus) focusNear(this.row, this.row.nextElementSibling, summary, area);
     }
 
     // The name under which the file is stored: with a number if both are kept.
@@ -171,32 +184,31 @@
     }
 
     remove() {
+      const near = this.row.nextElementSibling ?? this.row.previousElementSibling;
+      const hadFocus = this.row.contains(document.activeElement);
       this.row.remove();
       jobs.splice(jobs.indexOf(this), 1);
       next();
+      if (hadFocus) focusNear(near, summary, area);
     }
   }
 
   const next = () => {
-    const of = (state) => jobs.filter((job) => job.state === state);
     while (of("sending").length < PARALLEL) {
       const job = of("waiting")[0];
       if (!job) break;
       job.send();
     }
     const [failed, active] = [of("failed").length, of("sending").length + of("waiting").length];
-    const counts = `${of("done").length} of ${jobs.length} uploaded${failed ? `, ${failed} failed` : ""}`;
+    const hadFocus = summary.contains(document.activeElement);
+    counts.textContent = `${of("done").length} of ${jobs.length} uploaded${failed ? `, ${failed} failed` : ""}`;
     summary.hidden = !jobs.length;
-    const clear = button("Clear list", () => {
-      for (const job of jobs.filter((job) => !["sending", "waiting"].includes(job.state))) job.remove();
-    });
-    const stop = button("Cancel all", () => {
-      for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
-    });
-    summary.replaceChildren(counts, active ? stop : clear);
+    stop.hidden = !active;
+    clear.hidden = !stop.hidden;
+    if (hadFocus) focusNear(summary, area);
     if (active || !ended.size) return;
     if (ended.has("done")) refresh();
-    say(counts);
+    say(counts.textContent);
     ended.clear();
   };
 
