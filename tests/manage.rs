@@ -105,6 +105,21 @@ fn folder_is_created_where_its_name_is_free() {
 }
 
 #[test]
+fn folder_with_a_body_is_415() {
+    let outside = tree();
+    let server = serve(&outside, |_| {});
+    for body in [
+        "Content-Length: 1\r\n\r\nx",
+        "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    ] {
+        let mut client = server.client();
+        client.send(format!("MKCOL /new/ HTTP/1.1\r\nHost: test\r\n{body}"));
+        assert_eq!(client.response().status, 415, "{body}");
+        assert!(!outside.path().join("root/new").exists());
+    }
+}
+
+#[test]
 fn file_and_folder_are_renamed_and_nothing_is_replaced() {
     let outside = tree();
     let server = serve(&outside, |_| {});

@@ -34,7 +34,7 @@ use target::Change;
 /// Readable by all users, subject to the umask, as uploaded files are.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
 
-/// The most of a request's content that is read and ignored: none of the methods has any.
+/// The most of a request's content that is read: none of the methods has any.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
 impl SiteFiles {
@@ -101,6 +101,13 @@ struct Source {
 
 impl Lookup<'_> {
     fn create_folder(&self, name: &[u8]) -> Result<Response, ExplainedError> {
+        // RFC 4918 §9.3: a body is not ignored, because it would say what the folder is to contain.
+        if !self.request.content().is_empty() {
+            return Err(ExplainedError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "MKCOL with a body is not supported",
+            ));
+        }
         self.check_access_beneath(name)?;
         let folder = self.parent_of(name)?;
         self.check_new(name)?;
