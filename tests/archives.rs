@@ -9,8 +9,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
-use tws::StaticFiles;
 use tws::site::{Archive, Listing, Site};
+use tws::{Router, StaticFiles};
 
 use crate::support::{HttpResponse, TestServer, eventually, pattern};
 
@@ -207,6 +207,28 @@ fn archive_of_a_subfolder_has_its_name() {
     let head = request(&server, "HEAD", "/sub/?download=tar", "");
     assert_eq!((head.status, head.content.len()), (200, 0));
     assert!(head.field("Content-Disposition").is_some());
+}
+
+/// A prefix may be a secret, and the archive is passed on.
+#[test]
+fn archive_name_lacks_the_prefix_of_the_site() {
+    let outside = tree();
+    let mut site = Site::default();
+    site.listing = Listing::On;
+    let root = outside.path().join("share");
+    let files = StaticFiles::with_site(&root, &site).expect("open site root");
+    let router = Router::new().nest("/secret", Router::new().fallback(files));
+    let server = TestServer::start(router);
+    for (path, name) in [("/secret/", "share"), ("/secret/sub/", "sub")] {
+        let tar = get(&server, &format!("{path}?download=tar"));
+        let disposition = tar.field("Content-Disposition").expect("a file name");
+        let expected = format!("filename=\"{name}.tar\"");
+        assert!(disposition.contains(&expected), "{disposition}");
+        let names = untar(&tar.content[..]).into_keys();
+        for entry in names {
+            assert!(entry.starts_with(&format!("{name}/")), "{entry}");
+        }
+    }
 }
 
 #[test]

@@ -240,9 +240,9 @@ impl From<ExplainedError> for ArchiveError {
 }
 
 /// Returns the name of the folder at a request's path: of the file, and of the folder in it that contains
-/// everything.
+/// everything. Prefixes are no part of it: one may be a secret (`--random-path`), and archives are passed on.
 fn archive_name(site: &SiteFiles, request: &Request<'_>) -> Vec<u8> {
-    let path = request.full_path_bytes();
+    let path = request.path_bytes();
     let last = path
         .split(|&byte| byte == b'/')
         .rfind(|name| !name.is_empty());
