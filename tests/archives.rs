@@ -47,7 +47,8 @@ fn tree() -> TempDir {
 
 fn expected() -> Entries {
     let long = format!("share/{}.txt", "long ".repeat(40));
-    let entries: [(&str, Vec<u8>); 7] = [
+    let entries: [(&str, Vec<u8>); 8] = [
+        ("share/", Vec::new()),
         ("share/a b.txt", b"text".to_vec()),
         ("share/link", b"text".to_vec()),
         (&long, b"long".to_vec()),
@@ -207,6 +208,19 @@ fn archive_of_a_subfolder_has_its_name() {
     let head = request(&server, "HEAD", "/sub/?download=tar", "");
     assert_eq!((head.status, head.content.len()), (200, 0));
     assert!(head.field("Content-Disposition").is_some());
+}
+
+#[test]
+fn archive_of_an_empty_folder_has_that_folder() {
+    let outside = tree();
+    let server = serve(&outside.path().join("share"), |_| {});
+    let expected = Entries::from([("empty/".to_owned(), Vec::new())]);
+    let content = |format: &str| {
+        let path = format!("/sub/empty/?download={format}");
+        get(&server, &path).content
+    };
+    assert_eq!(untar(&content("tar")[..]), expected);
+    assert_eq!(unzip(content("zip")), expected);
 }
 
 /// A prefix may be a secret, and the archive is passed on.

@@ -111,21 +111,20 @@ impl SiteFiles {
             return lookup.open_error(&OpenError::NotFound);
         }
         let walk = || FolderWalk::new(self, &snapshot, request, folder);
+        let modified = snapshot.root.stat(folder).map_or(0, |stat| stat.st_mtime);
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {
                 measure(walk()?, policy.max_bytes, cancellation)?;
                 let name = archive_name(self, request);
+                let top = [&name[..], b"/"].concat();
+                let writer = begin_writing(format, &top, modified)?;
                 let producer = ArchiveProducer {
                     site: Arc::clone(self),
                     walk: walk()?,
-                    writer: Some(ArchiveWriter::new(format).map_err(|error| {
-                        log::error!("archive: {error}");
-                        let text = "the archive could not be begun";
-                        ExplainedError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
-                    })?),
+                    writer: Some(writer),
                     current: None,
-                    top: [&name[..], b"/"].concat(),
+                    top,
                     prefix_len: folder.len(),
                     bytes_left: policy.max_bytes,
                     device,
@@ -207,6 +206,23 @@ fn measure(
         return Err(error.with_remedy("--archive-max sets the limit").into());
     }
     Ok(())
+}
+
+/// Begins with the folder that contains everything: it may be empty.
+fn begin_writing(
+    format: ArchiveFormat,
+    top: &[u8],
+    modified: i64,
+) -> Result<ArchiveWriter, ExplainedError> {
+    let begun = ArchiveWriter::new(format).and_then(|mut writer| {
+        writer.add_folder(top, modified)?;
+        Ok(writer)
+    });
+    begun.map_err(|error| {
+        log::error!("archive: {error}");
+        let text = "the archive could not be begun";
+        ExplainedError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })
 }
 
 /// Why an archive is not begun.
