@@ -3,7 +3,6 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
@@ -16,6 +15,7 @@ use crate::files::listing::EntryKind;
 use crate::files::media_type::may_be_coded;
 use crate::files::root::{OpenError, OpenedFile};
 use crate::files::serve::SiteFiles;
+use crate::http::date;
 
 /// A piece is complete at this length.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -106,8 +106,7 @@ impl ArchiveProducer {
         } else {
             Compressibility::Low
         };
-        let since = opened.metadata.modified.duration_since(UNIX_EPOCH);
-        let modified = since.map_or(0, |since| since.as_secs().cast_signed());
+        let modified = date::seconds(opened.metadata.modified);
         writer.start_file(&name, len, modified, compressibility)?;
         self.current = Some(CurrentFile {
             opened,

@@ -265,15 +265,25 @@ fn tar_header(kind: tar::EntryType, modified: i64) -> tar::Header {
     header.set_size(0);
     header.set_uid(0);
     header.set_gid(0);
-    // The field is unsigned.
-    header.set_mtime(u64::try_from(modified).unwrap_or(0));
+    match u64::try_from(modified) {
+        Ok(modified) => header.set_mtime(modified),
+        // In the form of GNU tar for numbers that are no octal digits: the two's complement.
+        Err(_) => {
+            let mtime = &mut header.as_old_mut().mtime;
+            *mtime = [0xFF; _];
+            mtime[4..].copy_from_slice(&modified.to_be_bytes());
+        }
+    }
     header
 }
 
-/// Returns options with both times of a zip entry: the one in DOS format, which has no time zone, and the
-/// extended one, in seconds since the epoch.
+/// Returns options with both times of a zip entry: the one in DOS format, which has no time zone and is the
+/// nearest one of the years 1980 to 2107, and the extended one, in seconds since the epoch, where it fits.
 fn zip_options(modified: i64) -> io::Result<FullFileOptions<'static, 'static>> {
-    let dos = UtcDateTime::from_unix_seconds(modified).and_then(|time| {
+    const FIRST: i64 = 315_532_800;
+    const LAST: i64 = 4_354_819_199;
+    let nearest = modified.clamp(FIRST, LAST);
+    let dos = UtcDateTime::from_unix_seconds(nearest).and_then(|time| {
         let (year, month, day) = (time.year, time.month, time.day);
         DateTime::from_date_and_time(year, month, day, time.hour, time.minute, time.second).ok()
     });
@@ -333,6 +343,39 @@ mod tests {
             "%FF/a (2)",
         ];
         assert_eq!(names, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn times_are_those_of_the_files_or_the_nearest_ones() -> io::Result<()> {
+        for (modified, zip_year, zip_seconds) in [
+            (-86_400_i64, 1980, None),
+            (86_400, 1980, Some(86_400)),
+            (1_000_000_000, 2001, Some(1_000_000_000)),
+            (4_300_000_000, 2106, None),
+            (10_000_000_000, 2107, None),
+        ] {
+            let mut writer = ArchiveWriter::new(ArchiveFormat::Zip)?;
+            writer.start_file(b"a", 0, modified, Compressibility::Usual)?;
+            writer.end_file()?;
+            let mut zip = zip::ZipArchive::new(io::Cursor::new(writer.finish()?))?;
+            let entry = zip.by_index(0)?;
+            let time = entry.last_modified().map(|time| time.year());
+            assert_eq!(time, Some(zip_year), "{modified}");
+            let seconds = entry.extra_data_fields().find_map(|field| match field {
+                zip::ExtraField::ExtendedTimestamp(time) => time.mod_time(),
+                _ => None,
+            });
+            assert_eq!(seconds, zip_seconds, "{modified}");
+
+            let mut writer = ArchiveWriter::new(ArchiveFormat::Tar)?;
+            writer.start_file(b"a", 0, modified, Compressibility::Usual)?;
+            writer.end_file()?;
+            let tar = writer.finish()?;
+            let mut tar = tar::Archive::new(&tar[..]);
+            let entry = tar.entries()?.next().expect("an entry")?;
+            assert_eq!(entry.header().mtime()?.cast_signed(), modified);
+        }
         Ok(())
     }
 
