@@ -4,14 +4,21 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
+#[cfg(feature = "cli")]
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, mkfifoat, openat};
+#[cfg(feature = "cli")]
+use rustix::process::geteuid;
 use tempfile::TempDir;
 use tws::site::{Archive, Listing, Site};
 use tws::{Router, StaticFiles};
 
+#[cfg(feature = "cli")]
+use crate::support::TwsProcess;
 use crate::support::{HttpResponse, TestServer, eventually, pattern};
 
 /// The entries of an archive: names with a slash at the end for folders, and contents.
@@ -299,18 +306,117 @@ fn unknown_format_is_400_and_too_much_is_403() {
     assert_eq!(request(&limited("300 KiB")).status, 200);
 }
 
+const MORE_THAN_FITS_BUFFERS: u64 = 64 << 20;
+
 /// An archive with a large file, of which the client has read the beginning only.
 fn begun(name: &str) -> (TempDir, TestServer, crate::support::Client) {
-    const MORE_THAN_FITS_BUFFERS: u64 = 256 << 20;
     let folder = tempfile::tempdir().expect("create temporary directory");
-    let file = File::create(folder.path().join(name)).expect("create file");
+    create_large_file(&folder.path().join(name));
+    let (server, client) = begun_archive(folder.path());
+    (folder, server, client)
+}
+
+fn create_large_file(path: &Path) {
+    let file = File::create(path).expect("create file");
     file.set_len(MORE_THAN_FITS_BUFFERS).expect("set length");
-    let server = serve(folder.path(), |_| {});
+}
+
+fn begun_archive(root: &Path) -> (TestServer, crate::support::Client) {
+    let server = serve(root, |_| {});
     let mut client = server.client();
     client.send("GET /?download=tar HTTP/1.1\r\nHost: test\r\n\r\n");
     assert_eq!(client.head().status, 200);
     client.chunk();
-    (folder, server, client)
+    (server, client)
+}
+
+/// The large file is the first one in the archive. When it is sent, the entries of `top` are known, and
+/// those of `top/later` are not read yet.
+#[test]
+fn archive_breaks_off_if_an_entry_is_gone_before_its_turn() {
+    type Change = fn(&Path);
+    let changes: [(&str, bool, Change); 7] = [
+        ("nothing", true, |_| {}),
+        ("new entries", true, |root| {
+            fs::write(root.join("later/0"), "new").expect("write file");
+            fs::create_dir(root.join("later/new")).expect("create directory");
+        }),
+        ("file of a known folder", false, |root| {
+            fs::remove_file(root.join("z.txt")).expect("remove file");
+        }),
+        ("file of a later folder", false, |root| {
+            fs::remove_file(root.join("later/y.txt")).expect("remove file");
+        }),
+        ("renamed file", false, |root| {
+            let to = root.join("first/y.txt");
+            fs::rename(root.join("later/y.txt"), to).expect("rename file");
+        }),
+        ("folder", false, |root| {
+            fs::remove_dir_all(root.join("later")).expect("remove directory");
+        }),
+        ("file that is a folder now", false, |root| {
+            fs::remove_file(root.join("later/y.txt")).expect("remove file");
+            fs::create_dir(root.join("later/y.txt")).expect("create directory");
+        }),
+    ];
+    for (what, is_complete, change) in changes {
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        let root = folder.path();
+        for name in ["first", "later"] {
+            fs::create_dir(root.join(name)).expect("create directory");
+        }
+        create_large_file(&root.join("first/large"));
+        for name in ["later/x.txt", "later/y.txt", "z.txt"] {
+            fs::write(root.join(name), name).expect("write file");
+        }
+        let (_server, mut client) = begun_archive(root);
+        change(root);
+        client.end_input();
+        let rest = client.rest_or_reset();
+        assert_eq!(rest.ends_with(b"\r\n0\r\n\r\n"), is_complete, "{what}");
+    }
+}
+
+/// Creates folders whose path is longer than the kernel resolves, with a file in each.
+fn create_deep_folders(root: &Path) {
+    let open = |folder: &OwnedFd, name: &str| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(folder, name, flags, Mode::empty()).expect("open directory")
+    };
+    let mut folder = OwnedFd::from(File::open(root).expect("open directory"));
+    let name = "d".repeat(250);
+    for _ in 0..18 {
+        mkdirat(&folder, &name, Mode::RWXU).expect("create directory");
+        folder = open(&folder, &name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        openat(&folder, "file.txt", flags, Mode::RUSR).expect("create file");
+    }
+}
+
+#[test]
+fn archive_lists_what_the_server_cannot_read() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let root = folder.path().join("share");
+    fs::create_dir(&root).expect("create directory");
+    create_deep_folders(&root);
+    fs::write(root.join("Missing-files.txt"), "own").expect("write file");
+    let server = serve(&root, |_| {});
+    let entries = untar(&get(&server, "/?download=tar").content[..]);
+    assert_eq!(entries["share/Missing-files.txt"], b"own");
+    let list = &entries["share/MISSING-FILES (2).txt"];
+    let list = String::from_utf8_lossy(list);
+    let longest = entries.keys().map(String::len).max().expect("an entry");
+    let deep = list.lines().filter(|line| line.starts_with("ddd"));
+    let names: Vec<_> = deep
+        .map(|line| line.rsplit_once(": ").expect("a reason").0)
+        .collect();
+    assert!((4000..4200).contains(&longest), "{longest}");
+    // The path of the first folder whose path is too long, or that of its file.
+    assert_eq!(names.len(), 1, "{list}");
+    assert!(names[0].len() > 4095, "{list}");
+    let files = entries.keys().filter(|name| name.ends_with("/file.txt"));
+    assert_eq!(files.count(), 16);
+    assert_eq!(unzip(get(&server, "/?zip").content).len(), entries.len());
 }
 
 #[test]
@@ -342,7 +448,7 @@ fn archive_with_a_file_that_does_not_change_is_complete() {
         }
         len += chunk.len();
     }
-    assert!(len > 255 << 20, "{len}");
+    assert!(len as u64 + (1 << 20) > MORE_THAN_FITS_BUFFERS, "{len}");
 }
 
 #[test]
@@ -362,4 +468,57 @@ fn client_has_a_share_of_the_archives_until_it_disconnects() {
     drop(others);
     let head = || request(&server, "HEAD", "/?download=tar", "");
     eventually!(|| head().status == 200);
+}
+
+/// The real program as a user without permission for some entries.
+#[cfg(feature = "cli")]
+#[test]
+fn archive_lists_entries_without_permission() {
+    let outside = tempfile::tempdir().expect("create temporary directory");
+    let root = outside.path().join("share");
+    for name in ["open", "closed", "unsearchable"] {
+        fs::create_dir_all(root.join(name)).expect("create directory");
+        fs::write(root.join(name).join("x.txt"), name).expect("write file");
+    }
+    fs::write(root.join("secret"), "secret").expect("write file");
+    for (name, mode) in [
+        ("..", 0o755),
+        ("closed", 0o700),
+        ("unsearchable", 0o744),
+        ("secret", 0o600),
+    ] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(root.join(name), mode).expect("set permissions");
+    }
+    if !geteuid().is_root() {
+        return eprintln!("only root can change to another user");
+    }
+    let args = [
+        "--user=4000000001",
+        "--group=4000000001",
+        "--listing=on",
+        "--access-log=off",
+        ".",
+    ];
+    let site = TwsProcess::start(&root, &args);
+    let mut client = site.client();
+    client.send("GET /?download=tar HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    let entries = untar(&client.chunks()[..]);
+    let names: Vec<_> = entries.keys().map(String::as_str).collect();
+    let expected = [
+        "share/",
+        "share/MISSING-FILES.txt",
+        "share/open/",
+        "share/open/x.txt",
+        "share/unsearchable/",
+    ];
+    assert_eq!(names, expected);
+    let list = String::from_utf8_lossy(&entries["share/MISSING-FILES.txt"]);
+    let missing: Vec<_> = list
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect();
+    let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["closed/", "unsearchable/x.txt", "secret"]);
 }

@@ -4,13 +4,19 @@
 //! (no hidden names, symbolic links as the site follows them), each opened through the root. It is made
 //! while it is sent, in bounded memory: [`walk`] lists one folder after the other, [`producer`] reads
 //! the files, [`writer`] writes the format. Before the head is sent, the sizes are added up, so that a
-//! folder that is too large gets an error. A file that changes while it is read breaks the response off:
-//! the connection or the stream is reset, so that the client can tell that the archive is incomplete.
+//! folder that is too large gets an error, and the names are remembered ([`measured`]). A file that changes
+//! while it is read, or an entry that is removed or renamed before its turn, breaks the response off: the
+//! connection or the stream is reset, so that the client can tell that the archive is incomplete. New entries
+//! do not, as folders that receive uploads could not be downloaded else. What the server cannot read is
+//! listed in a text file at the end of the archive ([`unreadable`]), as `tar` and `zip` go on and report it:
+//! one such file must not keep clients from all others.
 
+mod measured;
 #[cfg(not(feature = "archive"))]
 mod no_writer;
 pub(super) mod policy;
 mod producer;
+mod unreadable;
 mod walk;
 #[cfg(feature = "archive")]
 mod writer;
@@ -34,11 +40,13 @@ use crate::explain_log::explain;
 use crate::http::disposition::attachment;
 use crate::http::{Body, Request, Response, negotiation};
 use crate::site::Listing;
+use measured::MeasuredEntries;
 #[cfg(not(feature = "archive"))]
 use no_writer::ArchiveWriter;
 use policy::ArchivePolicy;
 use producer::ArchiveProducer;
-use walk::{FolderWalk, WalkError};
+use unreadable::UnreadableEntries;
+use walk::{FolderWalk, WalkError, WalkedKind};
 #[cfg(feature = "archive")]
 use writer::ArchiveWriter;
 
@@ -115,13 +123,17 @@ impl SiteFiles {
         let begun = self
             .begin_archive(request, format)
             .and_then(|(policy, slot)| {
-                measure(walk()?, policy.max_bytes, cancellation)?;
+                let measured = measure(walk()?, policy.max_bytes, cancellation)?;
                 let name = archive_name(self, request);
                 let top = [&name[..], b"/"].concat();
                 let writer = begin_writing(format, &top, modified)?;
+                let walk = walk()?;
                 let producer = ArchiveProducer {
                     site: Arc::clone(self),
-                    walk: walk()?,
+                    measured,
+                    unreadable: UnreadableEntries::default(),
+                    unreadable_file: unreadable::file_name(|name| walk.has_entry(name)),
+                    walk,
                     writer: Some(writer),
                     current: None,
                     top,
@@ -181,17 +193,22 @@ impl SiteFiles {
     }
 }
 
-/// Checks that the files beneath a folder are within the limits. That of a huge folder takes long, so it
-/// ends when the exchange is cancelled.
+/// Checks that the files beneath a folder are within the limits, and returns the entries. This takes long
+/// for a huge folder, so it ends when the exchange is cancelled.
 fn measure(
     mut walk: FolderWalk,
     max_bytes: u64,
     cancellation: &Cancellation,
-) -> Result<(), ArchiveError> {
+) -> Result<MeasuredEntries, ArchiveError> {
+    let mut measured = MeasuredEntries::default();
     let (mut bytes, mut entries) = (0_u64, 0_usize);
     while let Some(entry) = walk.next()? {
         if cancellation.is_cancelled() {
             return Err(ArchiveError::Cancelled);
+        }
+        // What cannot be read now may be removed as well.
+        if !matches!(entry.kind, WalkedKind::Unreadable(_)) {
+            measured.add(&entry.name);
         }
         bytes = bytes.saturating_add(entry.size);
         entries += 1;
@@ -205,7 +222,7 @@ fn measure(
         let error = ExplainedError::new(StatusCode::FORBIDDEN, explanation);
         return Err(error.with_remedy("--archive-max sets the limit").into());
     }
-    Ok(())
+    Ok(measured)
 }
 
 /// Begins with the folder that contains everything: it may be empty.

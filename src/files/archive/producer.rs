@@ -3,15 +3,17 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::ArchiveWriter;
-use super::walk::{FolderWalk, WalkError, WalkedEntry};
+use super::measured::MeasuredEntries;
+use super::unreadable::UnreadableEntries;
+use super::walk::{FolderWalk, NO_PERMISSION, WalkError, WalkedEntry, WalkedKind};
 use crate::body::BodyProducer;
 use crate::files::archive_format::Compressibility;
 use crate::files::client_slots::ClientSlot;
-use crate::files::listing::EntryKind;
 use crate::files::media_type::may_be_coded;
 use crate::files::root::{OpenError, OpenedFile};
 use crate::files::serve::SiteFiles;
@@ -31,6 +33,10 @@ const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct ArchiveProducer {
     pub(super) site: Arc<SiteFiles>,
     pub(super) walk: FolderWalk,
+    pub(super) measured: MeasuredEntries,
+    pub(super) unreadable: UnreadableEntries,
+    /// The name of the file that lists them.
+    pub(super) unreadable_file: String,
     /// `None` after the end.
     pub(super) writer: Option<ArchiveWriter>,
     pub(super) current: Option<CurrentFile>,
@@ -86,14 +92,37 @@ impl BodyProducer for ArchiveProducer {
 
 impl ArchiveProducer {
     fn add(&mut self, entry: &WalkedEntry) -> io::Result<()> {
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        let name = [&self.top, &entry.name[self.prefix_len..]].concat();
-        if entry.kind == EntryKind::Directory {
-            return writer.add_folder(&name, entry.modified);
+        let is_measured = self.measured.visit(&entry.name);
+        match entry.kind {
+            WalkedKind::Folder => {
+                let name = self.name_in_archive(entry);
+                let Some(writer) = &mut self.writer else {
+                    return Ok(());
+                };
+                writer.add_folder(&name, entry.modified)
+            }
+            WalkedKind::Unreadable(reason) => {
+                self.unreadable.add(&entry.name[self.prefix_len..], reason);
+                Ok(())
+            }
+            WalkedKind::File => match self.walk.open(&entry.name) {
+                Ok(opened) => self.start_file(entry, opened),
+                Err(OpenError::Forbidden) => {
+                    let name = &entry.name[self.prefix_len..];
+                    self.unreadable.add(name, NO_PERMISSION);
+                    Ok(())
+                }
+                // Created and removed after the folder was measured.
+                Err(OpenError::NotFound) if !is_measured => Ok(()),
+                Err(OpenError::NotFound) => Err(removed(&entry.name)),
+                Err(error) => Err(open_failed(error)),
+            },
         }
-        let Some(opened) = self.walk.open(&entry.name).map_err(open_failed)? else {
+    }
+
+    fn start_file(&mut self, entry: &WalkedEntry, opened: OpenedFile) -> io::Result<()> {
+        let name = self.name_in_archive(entry);
+        let Some(writer) = &mut self.writer else {
             return Ok(());
         };
         let len = opened.metadata.len;
@@ -116,16 +145,29 @@ impl ArchiveProducer {
         Ok(())
     }
 
+    fn name_in_archive(&self, entry: &WalkedEntry) -> Vec<u8> {
+        [&self.top, &entry.name[self.prefix_len..]].concat()
+    }
+
     fn finish(&mut self) -> io::Result<Option<Bytes>> {
-        if self.walk.unreadable > 0 {
-            log::warn!(
-                "archive: {} entries are left out because this process may not read them",
-                self.walk.unreadable
-            );
+        if !self.measured.all_visited() {
+            return Err(removed(&self.top));
         }
-        let writer = self.writer.take();
-        let end = writer.map(ArchiveWriter::finish).transpose()?;
-        Ok(end.map(Bytes::from))
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        if let Some(text) = self.unreadable.text() {
+            log::warn!(
+                "archive: {} entries are left out because this process cannot read them",
+                self.unreadable.count()
+            );
+            let name = [&self.top, self.unreadable_file.as_bytes()].concat();
+            let (len, now) = (text.len() as u64, date::seconds(SystemTime::now()));
+            writer.start_file(&name, len, now, Compressibility::Usual)?;
+            writer.write(text.as_bytes())?;
+            writer.end_file()?;
+        }
+        Ok(Some(writer.finish()?.into()))
     }
 }
 
@@ -163,6 +205,14 @@ impl CurrentFile {
             String::from_utf8_lossy(&self.name)
         ))
     }
+}
+
+/// An entry that was measured is not there any more: the error of its folder, or of itself.
+fn removed(name: &[u8]) -> io::Error {
+    io::Error::other(format!(
+        "{}: removed or renamed while the archive was made, so it ends before it is complete",
+        String::from_utf8_lossy(name)
+    ))
 }
 
 fn walk_failed(error: WalkError) -> io::Error {

@@ -7,6 +7,7 @@ use crate::files::listing::{Completeness, Entries, EntryKind, SortOrder};
 use crate::files::root::{Blocking, InodeId, OpenError, OpenedFile, OpenedPath};
 use crate::files::serve::SiteFiles;
 use crate::files::tree::RootSnapshot;
+use crate::files::upload::target::MAX_PATH_BYTES;
 use crate::http::Request;
 use crate::semaphore::SemaphorePermit;
 
@@ -18,8 +19,6 @@ pub(super) struct FolderWalk {
     request: Request<'static>,
     /// The folders from the outermost one to that of the next entry.
     open: Vec<OpenFolder>,
-    /// Entries that the process may not read.
-    pub(super) unreadable: usize,
 }
 
 /// A folder of which some entries are still to be visited.
@@ -34,15 +33,28 @@ struct OpenFolder {
     _held_until_the_end: SemaphorePermit,
 }
 
-/// An entry of the archive, with its name beneath the root.
+/// An entry of the folder, with its name beneath the root.
 pub(super) struct WalkedEntry {
+    /// With a slash at the end for a folder.
     pub(super) name: Vec<u8>,
-    pub(super) kind: EntryKind,
+    pub(super) kind: WalkedKind,
     /// In bytes; 0 unless it is a file.
     pub(super) size: u64,
     /// In seconds since the epoch; 0 if it is unknown.
     pub(super) modified: i64,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WalkedKind {
+    /// Its entries come next.
+    Folder,
+    File,
+    /// Neither it nor what is beneath it can be read, for this reason.
+    Unreadable(&'static str),
+}
+
+/// Why a file or a folder is not read.
+pub(super) const NO_PERMISSION: &str = "the server has no permission to read it";
 
 /// Why the entries of a folder are not known.
 #[derive(Debug)]
@@ -67,16 +79,25 @@ impl FolderWalk {
             site: Arc::clone(site),
             snapshot: Arc::clone(snapshot),
             open: Vec::new(),
-            unreadable: 0,
         };
         let inode = walk.snapshot.root.inode_at(folder);
         walk.enter(folder.to_vec(), inode)?;
         Ok(walk)
     }
 
+    /// True if an entry of the folder that the walk begins with has this name, in whatever case. To be asked
+    /// before the first entry is visited.
+    pub(super) fn has_entry(&self, name: &str) -> bool {
+        let Some(OpenFolder { entries, .. }) = self.open.first() else {
+            return false;
+        };
+        let mut names = (0..entries.len()).filter_map(|at| Some(entries.get(at)?.name));
+        names.any(|entry| entry.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     /// Returns the next entry, a folder before its own entries, or `None` at the end. An entry that was
-    /// removed meanwhile is left out, and so is one that the process may not read, one with rules about
-    /// access that are not about the folder that is requested, and a file that other rules hide.
+    /// removed meanwhile is left out, and so is one with rules about access that are not about the folder that
+    /// is requested, and a file that other rules hide.
     pub(super) fn next(&mut self) -> Result<Option<WalkedEntry>, WalkError> {
         while let Some(folder) = self.open.last_mut() {
             let position = folder.sorted.get(folder.next);
@@ -85,60 +106,71 @@ impl FolderWalk {
                 self.open.pop();
                 continue;
             };
-            let mut walked = WalkedEntry {
-                name: [&folder.name, entry.name].concat(),
-                kind: entry.kind,
-                size: entry.size.unwrap_or(0),
-                modified: entry.modified.unwrap_or(0),
-            };
+            let mut name = [&folder.name, entry.name].concat();
             if entry.kind == EntryKind::Directory {
-                walked.name.push(b'/');
+                name.push(b'/');
             }
-            let rules = &self.site.tree.rules;
-            if !rules.permit_as_well(&self.request, &walked.name) {
-                continue;
-            }
-            match entry.kind {
-                EntryKind::Other => continue,
-                EntryKind::File if rules.shadows_file(&walked.name) => continue,
-                EntryKind::File => return Ok(Some(walked)),
-                EntryKind::Directory => {}
-            }
-            let inode = self.snapshot.root.inode_at(&walked.name);
-            // A symbolic link to a folder that contains it.
-            if self.open.iter().any(|open| open.inode == inode) {
-                continue;
-            }
-            if self.is_entered(walked.name.clone(), inode)? {
-                return Ok(Some(walked));
+            let (size, modified) = (entry.size.unwrap_or(0), entry.modified);
+            let kind = entry.kind;
+            if let Some(kind) = self.visit(&name, kind, modified)? {
+                return Ok(Some(WalkedEntry {
+                    name,
+                    kind,
+                    size,
+                    modified: modified.unwrap_or(0),
+                }));
             }
         }
         Ok(None)
     }
 
-    /// Opens a file that [`next`](Self::next) has returned. `None` if it was removed meanwhile, or if the
-    /// process may not read it.
-    pub(super) fn open(&mut self, name: &[u8]) -> Result<Option<OpenedFile>, OpenError> {
-        match self.snapshot.root.get(name, Blocking::Allowed) {
-            Ok(OpenedPath::File(opened)) => Ok(Some(opened)),
-            Ok(OpenedPath::Directory) | Err(OpenError::NotFound) => Ok(None),
-            Err(OpenError::Forbidden) => {
-                self.unreadable += 1;
-                Ok(None)
+    /// Enters an entry if it is a folder. `None` if it is not in the archive.
+    fn visit(
+        &mut self,
+        name: &[u8],
+        kind: EntryKind,
+        modified: Option<i64>,
+    ) -> Result<Option<WalkedKind>, WalkError> {
+        let rules = &self.site.tree.rules;
+        if !rules.permit_as_well(&self.request, name) {
+            return Ok(None);
+        }
+        match kind {
+            // It could not be examined: its folder can be read, but not searched.
+            EntryKind::Other if modified.is_none() => {
+                Ok(Some(WalkedKind::Unreadable(NO_PERMISSION)))
+            }
+            EntryKind::Other => Ok(None),
+            EntryKind::File if rules.shadows_file(name) => Ok(None),
+            EntryKind::File | EntryKind::Directory if name.len() > MAX_PATH_BYTES => {
+                Ok(Some(WalkedKind::Unreadable("its path is too long")))
+            }
+            EntryKind::File => Ok(Some(WalkedKind::File)),
+            EntryKind::Directory => self.visit_folder(name),
+        }
+    }
+
+    fn visit_folder(&mut self, name: &[u8]) -> Result<Option<WalkedKind>, WalkError> {
+        let inode = self.snapshot.root.inode_at(name);
+        // A symbolic link to a folder that contains it.
+        if self.open.iter().any(|open| open.inode == inode) {
+            return Ok(None);
+        }
+        match self.enter(name.to_vec(), inode) {
+            Ok(()) => Ok(Some(WalkedKind::Folder)),
+            Err(WalkError::Open(OpenError::NotFound)) => Ok(None),
+            Err(WalkError::Open(OpenError::Forbidden)) => {
+                Ok(Some(WalkedKind::Unreadable(NO_PERMISSION)))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn is_entered(&mut self, name: Vec<u8>, inode: Option<InodeId>) -> Result<bool, WalkError> {
-        match self.enter(name, inode) {
-            Ok(()) => Ok(true),
-            Err(WalkError::Open(OpenError::NotFound)) => Ok(false),
-            Err(WalkError::Open(OpenError::Forbidden)) => {
-                self.unreadable += 1;
-                Ok(false)
-            }
-            Err(error) => Err(error),
+    /// Opens a file that [`next`](Self::next) has returned.
+    pub(super) fn open(&self, name: &[u8]) -> Result<OpenedFile, OpenError> {
+        match self.snapshot.root.get(name, Blocking::Allowed)? {
+            OpenedPath::File(opened) => Ok(opened),
+            OpenedPath::Directory => Err(OpenError::NotFound),
         }
     }
 

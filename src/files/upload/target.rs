@@ -14,7 +14,7 @@ use crate::site::SITE_FILE;
 pub(super) const MAX_NAME_BYTES: usize = 255;
 
 /// Linux' PATH_MAX without the NUL. Folders that are deeper could be created, but not opened.
-const MAX_PATH_BYTES: usize = 4095;
+pub(in crate::files) const MAX_PATH_BYTES: usize = 4095;
 
 /// What a request asks to store.
 pub(super) enum UploadTarget<'r> {
