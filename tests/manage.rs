@@ -417,6 +417,27 @@ fn change_from_another_origin_or_of_another_version_is_rejected() {
     assert_eq!(request(&server, "DELETE", "/a.txt", &matching).status, 412);
 }
 
+/// A slash at the end is that of a folder, as for GET.
+#[test]
+fn path_of_a_file_with_a_slash_does_not_exist() {
+    let outside = tree();
+    let server = serve(&outside, permanent);
+    assert_eq!(server.client().get("/a.txt/").status, 404);
+    assert_eq!(request(&server, "DELETE", "/a.txt/", "").status, 404);
+    for (from, to, status) in [
+        ("/a.txt/", "/x", 404),
+        ("/a.txt", "/x/", 409),
+        ("/link/", "/x", 404),
+        ("/sub/", "/x", 201),
+        ("/x", "/y/", 201),
+        ("/y/", "/z/", 201),
+    ] {
+        assert_eq!(rename(&server, from, to).status, status, "{from} to {to}");
+    }
+    assert_eq!(server.client().get("/a.txt").text(), "a");
+    assert_eq!(request(&server, "DELETE", "/z", "").status, 204);
+}
+
 #[test]
 fn destination_is_on_the_site_of_the_request() {
     let outside = tree();

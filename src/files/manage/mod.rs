@@ -29,7 +29,7 @@ use crate::handler::{BodyPolicy, DiskJob, Outcome};
 use crate::http::conditional::Precondition;
 use crate::http::{Request, Response, negotiation, target as url};
 use crate::site::Deletion;
-use target::Change;
+use target::{Change, ChangedPath, PathForm};
 
 /// Readable by all users, subject to the umask, as uploaded files are.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -71,8 +71,8 @@ impl SiteFiles {
         let lookup = self.lookup(&snapshot, request, Blocking::Allowed, now);
         let changed = Change::of(&self.tree.rules, request).and_then(|change| match change {
             Change::CreateFolder(name) => lookup.create_folder(name),
-            Change::Rename { from, to } => lookup.rename(from, &to),
-            Change::Delete(name) => lookup.delete(name, deletion),
+            Change::Rename { from, to, to_form } => lookup.rename(&from, &to, to_form),
+            Change::Delete(path) => lookup.delete(&path, deletion),
         });
         snapshot.cache.forget_absent();
         match changed {
@@ -130,8 +130,18 @@ impl Lookup<'_> {
         Ok(self.created(&[name, b"/"].concat()))
     }
 
-    fn rename(&self, from: &[u8], to: &[u8]) -> Result<Response, ExplainedError> {
-        let source = self.source(from)?;
+    fn rename(
+        &self,
+        path: &ChangedPath<'_>,
+        to: &[u8],
+        to_form: PathForm,
+    ) -> Result<Response, ExplainedError> {
+        let source = self.source(path)?;
+        let from = path.name;
+        if to_form == PathForm::Folder && !source.is_folder {
+            let explanation = "the destination is the path of a folder, and the source is a file";
+            return Err(ExplainedError::conflict(explanation));
+        }
         check_access(self.tree.rules.permit_name_as_well(self.request, to))?;
         if source.is_folder {
             self.check_access_beneath(to)?;
@@ -168,8 +178,13 @@ impl Lookup<'_> {
         Ok(self.created(&[to, slash].concat()))
     }
 
-    fn delete(&self, name: &[u8], deletion: Deletion) -> Result<Response, ExplainedError> {
-        let source = self.source(name)?;
+    fn delete(
+        &self,
+        path: &ChangedPath<'_>,
+        deletion: Deletion,
+    ) -> Result<Response, ExplainedError> {
+        let source = self.source(path)?;
+        let name = path.name;
         if explain_log::is_explained() {
             explain!(
                 "answer",
@@ -188,16 +203,17 @@ impl Lookup<'_> {
     }
 
     /// Opens the folder of what is to be renamed or deleted, if a client can request it.
-    fn source(&self, name: &[u8]) -> Result<Source, ExplainedError> {
+    fn source(&self, path: &ChangedPath<'_>) -> Result<Source, ExplainedError> {
+        let name = path.name;
         let not_found = || ExplainedError::new(StatusCode::NOT_FOUND, "the name does not exist");
         if self.tree.rules.is_hidden(name) {
             return Err(not_found());
         }
         let root = &self.snapshot.root;
         let is_folder = match root.get(name, Blocking::Allowed) {
-            Ok(OpenedPath::File(_)) => false,
+            Ok(OpenedPath::File(_)) if path.form == PathForm::FileOrFolder => false,
             Ok(OpenedPath::Directory) => true,
-            Err(OpenError::NotFound) => return Err(not_found()),
+            Ok(OpenedPath::File(_)) | Err(OpenError::NotFound) => return Err(not_found()),
             Err(error) => return Err(error.into()),
         };
         if root.would_replace_server_file(name) || is_folder && root.has_server_file_beneath(name) {

@@ -9,17 +9,52 @@ use crate::files::upload::target::{check_name, check_well_known};
 use crate::http::Request;
 use crate::http::host::is_of_host;
 
-/// A change, with names beneath the root, without a slash at the end.
+/// A change. The names are beneath the root, without a slash at the end.
 pub(super) enum Change<'r> {
     CreateFolder(&'r [u8]),
-    Rename { from: &'r [u8], to: Vec<u8> },
-    Delete(&'r [u8]),
+    Rename {
+        from: ChangedPath<'r>,
+        to: Vec<u8>,
+        to_form: PathForm,
+    },
+    Delete(ChangedPath<'r>),
+}
+
+/// The path of what is renamed or deleted.
+pub(super) struct ChangedPath<'r> {
+    pub(super) name: &'r [u8],
+    pub(super) form: PathForm,
+}
+
+/// What a path can be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathForm {
+    /// It ends with a slash, so it is that of a folder.
+    Folder,
+    FileOrFolder,
+}
+
+impl<'r> ChangedPath<'r> {
+    fn of(path: &'r [u8]) -> Self {
+        let name = path.strip_prefix(b"/").unwrap_or(path);
+        match name.strip_suffix(b"/") {
+            Some(name) => Self {
+                name,
+                form: PathForm::Folder,
+            },
+            None => Self {
+                name,
+                form: PathForm::FileOrFolder,
+            },
+        }
+    }
 }
 
 impl<'r> Change<'r> {
     pub(super) fn of(rules: &Rules, request: &'r Request<'_>) -> Result<Self, ExplainedError> {
         check_origin(request.fields())?;
-        let name = name(request.path_bytes());
+        let path = ChangedPath::of(request.path_bytes());
+        let name = path.name;
         if name.is_empty() {
             return Err(ExplainedError::forbidden(
                 "the root itself cannot be changed",
@@ -35,21 +70,21 @@ impl<'r> Change<'r> {
                 Self::CreateFolder(name)
             }
             "MOVE" => {
-                let to = destination(request)?;
-                check_name(rules, &to)?;
-                Self::Rename { from: name, to }
+                let destination = destination(request)?;
+                let to = ChangedPath::of(&destination);
+                check_name(rules, to.name)?;
+                Self::Rename {
+                    from: path,
+                    to: to.name.to_vec(),
+                    to_form: to.form,
+                }
             }
-            _ => Self::Delete(name),
+            _ => Self::Delete(path),
         })
     }
 }
 
-fn name(path: &[u8]) -> &[u8] {
-    let name = path.strip_prefix(b"/").unwrap_or(path);
-    name.strip_suffix(b"/").unwrap_or(name)
-}
-
-/// Returns the name in the Destination field, which is a URL of this server, or its path (RFC 4918
+/// Returns the path in the Destination field, which is a URL of this server, or its path (RFC 4918
 /// §10.3).
 fn destination(request: &Request<'_>) -> Result<Vec<u8>, ExplainedError> {
     let wrong = |status, explanation: &'static str| ExplainedError::new(status, explanation);
@@ -85,5 +120,5 @@ fn destination(request: &Request<'_>) -> Result<Vec<u8>, ExplainedError> {
     let path = parsed.path_bytes().strip_prefix(prefix);
     let path = path.filter(|path| path.starts_with(b"/"));
     let path = path.ok_or_else(|| bad("the Destination is outside of this site"))?;
-    Ok(name(path).to_vec())
+    Ok(path.to_vec())
 }
