@@ -438,6 +438,47 @@ fn path_of_a_file_with_a_slash_does_not_exist() {
     assert_eq!(request(&server, "DELETE", "/z", "").status, 204);
 }
 
+/// A folder has no entity tag, but exists (RFC 9110 §13.1).
+#[test]
+fn preconditions_apply_to_folders() {
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        permanent(site);
+        site.upload = Some(Upload::default());
+    });
+    let form = "--B\r\nContent-Disposition: form-data; name=f; filename=x\r\n\r\n\r\n--B--\r\n";
+    let posted = format!(
+        "Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    for (method, path, fields, status) in [
+        ("DELETE", "/sub/", "If-Match: \"nope\"\r\n", 412),
+        ("DELETE", "/sub/", "If-None-Match: *\r\n", 412),
+        ("MOVE", "/sub/", "If-Match: \"nope\"\r\n", 412),
+        ("POST", "/sub/", "If-Match: \"nope\"\r\n", 412),
+        ("MKCOL", "/new/", "If-Match: *\r\n", 412),
+        ("MKCOL", "/new/", "If-Match: \"nope\"\r\n", 412),
+        ("MKCOL", "/sub/", "If-Match: \"nope\"\r\n", 409),
+        ("MKCOL", "/new/", "If-None-Match: *\r\n", 201),
+        ("POST", "/sub/", "If-Match: *\r\n", 201),
+        ("MOVE", "/new/", "If-Match: *\r\n", 201),
+        ("DELETE", "/moved/", "If-None-Match: \"nope\"\r\n", 204),
+        ("DELETE", "/sub/", "If-Match: *\r\n", 204),
+    ] {
+        let mut client = server.client();
+        let (fields, content) = match method {
+            "POST" => (format!("{posted}{fields}"), form),
+            "MOVE" => (format!("Destination: /moved/\r\n{fields}"), ""),
+            _ => (fields.to_owned(), ""),
+        };
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
+        ));
+        let found = client.response().status;
+        assert_eq!(found, status, "{method} {path} {fields}");
+    }
+}
+
 #[test]
 fn destination_is_on_the_site_of_the_request() {
     let outside = tree();

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::root::OpenError;
+use crate::http::conditional::Precondition;
 use crate::http::html_text::HtmlText;
 use crate::http::multipart_form::FormError;
 use crate::http::negotiation::ResponseFormat;
@@ -48,6 +49,17 @@ impl ExplainedError {
 
     pub(super) fn conflict(explanation: &'static str) -> Self {
         Self::new(StatusCode::CONFLICT, explanation)
+    }
+
+    /// Returns an error unless a request whose preconditions were evaluated proceeds.
+    pub(super) fn check(precondition: Precondition) -> Result<(), Self> {
+        if precondition == Precondition::Proceed {
+            return Ok(());
+        }
+        Err(Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "what exists now does not meet the precondition",
+        ))
     }
 
     /// Logs why the content could not be read. The client rarely gets this response: the connection

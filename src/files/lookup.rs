@@ -225,7 +225,7 @@ impl<'a> Lookup<'a> {
         Content::of(opened, storage, self.blocking)
     }
 
-    /// Evaluates the preconditions of a request that would replace or remove the file `name`. May block.
+    /// Evaluates the preconditions of a request that would change what exists at `name`. May block.
     pub(super) fn precondition(
         &self,
         name: &[u8],
@@ -243,12 +243,12 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Returns the validators that a GET without content codings would report for the file `name`. May
-    /// block.
+    /// Returns the validators that a GET without content codings would report for the file `name`; a folder
+    /// has none. May block.
     pub(super) fn validators(&self, name: &[u8]) -> Result<Validators, ServeError> {
         let opened = match self.snapshot.root.get(name, self.blocking)? {
             OpenedPath::File(opened) => opened,
-            OpenedPath::Directory => return Err(OpenError::NotFound.into()),
+            OpenedPath::Directory => return Ok(Validators::NONE),
         };
         let content_tag = loop {
             match self.content_tag(&opened) {

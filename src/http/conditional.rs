@@ -18,6 +18,15 @@ pub(crate) struct Validators {
     pub(crate) date_strength: Strength,
 }
 
+impl Validators {
+    /// Those of a resource that exists and has no version.
+    pub(crate) const NONE: Self = Self {
+        etag: None,
+        last_modified: None,
+        date_strength: Strength::Weak,
+    };
+}
+
 /// An entity tag (RFC 9110 §8.8.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EntityTag {

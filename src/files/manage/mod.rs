@@ -23,10 +23,10 @@ use super::lookup::Lookup;
 use super::resolve::file_name;
 use super::root::{Blocking, OpenError, OpenedPath};
 use super::serve::SiteFiles;
-use super::upload::temp_file::Folder;
+use super::upload::temp_file::{ExistingEntry, Folder};
 use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, DiskJob, Outcome};
-use crate::http::conditional::Precondition;
+use crate::http::conditional;
 use crate::http::{Request, Response, negotiation, target as url};
 use crate::site::Deletion;
 use target::{Change, ChangedPath, PathForm};
@@ -111,6 +111,12 @@ impl Lookup<'_> {
         self.check_access_beneath(name)?;
         let folder = self.parent_of(name)?;
         self.check_new(name)?;
+        let exists = || ExplainedError::conflict("the name exists already");
+        // Before the preconditions, which are only for requests that would succeed (RFC 9110 §13.2.1).
+        if folder.entry(file_name(name))? != ExistingEntry::Absent {
+            return Err(exists());
+        }
+        ExplainedError::check(conditional::evaluate_absent(self.request.fields()))?;
         if explain_log::is_explained() {
             explain!(
                 "answer",
@@ -121,9 +127,7 @@ impl Lookup<'_> {
         }
         match mkdirat(&folder, file_name(name), FOLDER_MODE) {
             Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(ExplainedError::conflict("the name exists already"));
-            }
+            Err(Errno::EXIST) => return Err(exists()),
             Err(errno) => return Err(errno.into()),
         }
         folder.sync()?;
@@ -222,15 +226,8 @@ impl Lookup<'_> {
         }
         if is_folder {
             self.check_access_beneath(name)?;
-        } else {
-            let precondition = self.precondition(name, self.request.method());
-            if precondition? != Precondition::Proceed {
-                return Err(ExplainedError::new(
-                    StatusCode::PRECONDITION_FAILED,
-                    "the current file does not meet the precondition",
-                ));
-            }
         }
+        ExplainedError::check(self.precondition(name, self.request.method())?)?;
         let folder = self.parent_of(name)?;
         Ok(Source { folder, is_folder })
     }

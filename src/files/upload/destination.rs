@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use ::http::{Method, StatusCode};
+use ::http::Method;
 use rustix::io::Errno;
 
 use super::policy::UploadPolicy;
@@ -54,12 +54,7 @@ impl UploadDestination<'_> {
                 Err(ServeError::Postponed(_)) => return Err(OpenError::WouldBlock.into()),
             },
         };
-        if precondition != Precondition::Proceed {
-            return Err(ExplainedError::new(
-                StatusCode::PRECONDITION_FAILED,
-                "the current file does not meet the precondition",
-            ));
-        }
+        ExplainedError::check(precondition)?;
         match (existing, self.policy.overwrite) {
             (ExistingEntry::File, OverwritePolicy::Keep) => Err(Errno::EXIST.into()),
             (ExistingEntry::Absent, OverwritePolicy::Keep) if self.would_shadow()? => {

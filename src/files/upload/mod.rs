@@ -211,7 +211,7 @@ impl<'a> UploadRequest<'a> {
 
     fn dry_run_form(self, folder: &[u8]) -> Result<(), ExplainedError> {
         let most = self.policy.max_bytes;
-        self.lookup.snapshot.root.folder(folder)?;
+        self.form_folder(folder)?;
         let folder = Escaped(folder);
         explain!(
             "answer",
@@ -305,13 +305,21 @@ impl<'a> UploadRequest<'a> {
         Ok(())
     }
 
+    /// Opens the folder of a form, which is the target resource that preconditions apply to.
+    fn form_folder(self, name: &[u8]) -> Result<Folder, ExplainedError> {
+        let folder = self.lookup.snapshot.root.folder(name)?;
+        let method = self.lookup.request.method();
+        ExplainedError::check(self.lookup.precondition(name, method)?)?;
+        Ok(folder)
+    }
+
     fn store_form(
         self,
         parent: &[u8],
         mut form: FormData<impl Read>,
     ) -> Result<Response, ExplainedError> {
         let rules = &self.lookup.tree.rules;
-        let folder = self.lookup.snapshot.root.folder(parent)?;
+        let folder = self.form_folder(parent)?;
         let mut report = UploadReport::default();
         loop {
             let filename = match form.next_head() {
@@ -335,7 +343,6 @@ impl<'a> UploadRequest<'a> {
             }
             let last = basename(&filename);
             let name = [parent, last].concat();
-            // Preconditions apply to the target resource, which is the folder.
             let no_fields = Fields::default();
             let destination = self.destination(&folder, &name, &no_fields);
             let checked = check_name(rules, &name).and_then(|()| self.check_access(&name));
