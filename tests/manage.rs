@@ -480,6 +480,17 @@ fn preconditions_apply_to_folders() {
 }
 
 #[test]
+fn folder_is_not_renamed_beneath_itself_through_a_link() {
+    let outside = tree();
+    symlink("sub", outside.path().join("root/alias")).expect("create symlink");
+    let server = serve(&outside, |_| {});
+    for to in ["/alias/x", "/alias/deep/x"] {
+        assert_eq!(rename(&server, "/sub/", to).status, 409, "{to}");
+    }
+    assert_eq!(server.client().get("/sub/c.txt").text(), "c");
+}
+
+#[test]
 fn destination_is_on_the_site_of_the_request() {
     let outside = tree();
     let mut site = Site::default();

@@ -173,6 +173,10 @@ impl Lookup<'_> {
                 Errno::XDEV => {
                     ExplainedError::conflict("the destination is on another file system")
                 }
+                // A symbolic link may lead from the destination to the source.
+                Errno::INVAL => ExplainedError::conflict(
+                    "the destination is beneath what is renamed, or its file system rejects the name",
+                ),
                 errno => errno.into(),
             },
         )?;
