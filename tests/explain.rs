@@ -489,6 +489,10 @@ fn explaining_upload_stores_nothing() {
             "answer    409 Conflict: the folder does not exist",
         ),
         (
+            &["PUT", "/none/x", "--upload", "--upload-parents"],
+            "would be stored as /none/x",
+        ),
+        (
             &["PUT", "/.x", "--upload"],
             "upload    refused: files with this name are not served",
         ),
@@ -509,7 +513,7 @@ fn explaining_upload_stores_nothing() {
     }
     let content = fs::read_to_string(at.join("index.html")).expect("read file");
     assert_eq!(content, "<p>home");
-    assert!(!at.join("x").exists());
+    assert!(!at.join("x").exists() && !at.join("none").exists());
 }
 
 #[cfg(feature = "sqlite")]

@@ -568,6 +568,60 @@ fn folders_above_an_upload_are_created_only_if_allowed() {
     assert!(!outside.path().join("root/deep").exists());
 }
 
+#[test]
+fn upload_that_fails_creates_no_folders() {
+    let outside = tree();
+    let server = serve(&outside, |site| {
+        let mut upload = Upload::default();
+        upload.parents = true;
+        site.upload = Some(upload);
+    });
+    let new = outside.path().join("root/new");
+    let put = |fields: &str, content: &str| {
+        let mut client = server.client();
+        client.send(format!(
+            "PUT /new/deep/x HTTP/1.1\r\nHost: test\r\n{fields}\r\n{content}"
+        ));
+        client
+    };
+    let mut client = put("Content-Length: 1\r\nIf-Match: \"q\"\r\n", "x");
+    assert_eq!(client.response().status, 412);
+    assert!(!new.exists());
+    // The interim response shows that the upload has begun.
+    let mut interrupted = put("Content-Length: 9\r\nExpect: 100-continue\r\n", "");
+    assert_eq!(interrupted.head().status, 100);
+    interrupted.send("half").end_input();
+    interrupted.rest_or_reset();
+    assert!(!new.exists());
+    assert_eq!(put("Content-Length: 1\r\n", "x").response().status, 201);
+    assert_eq!(server.client().get("/new/deep/x").text(), "x");
+}
+
+#[test]
+fn folder_that_cannot_be_created_is_explained_without_a_remedy() {
+    let outside = tree();
+    for parents in [false, true] {
+        let server = serve(&outside, |site| {
+            let mut upload = Upload::default();
+            upload.parents = parents;
+            site.upload = Some(upload);
+        });
+        for (path, has_remedy) in [
+            ("/a.txt/x", false),
+            ("/sub/away/new/x", false),
+            ("/new/x", true),
+        ] {
+            if has_remedy && parents {
+                continue;
+            }
+            let response = request(&server, "PUT", path, "Content-Length: 0\r\n");
+            assert_eq!(response.status, 409, "{path}");
+            let found = response.text().contains("--upload-parents");
+            assert_eq!(found, has_remedy, "{path}: {}", response.text());
+        }
+    }
+}
+
 /// The real program, in its sandbox.
 #[test]
 fn program_manages_files_and_requires_a_password_for_other_machines() {

@@ -356,7 +356,7 @@ impl SidecarJob {
         temp_file.file().set_permissions(metadata.permissions())?;
         temp_file.file().set_modified(modified)?;
         let name = sidecar.file_name().unwrap_or_default().as_bytes();
-        temp_file.save(name, OverwritePolicy::Replace)?;
+        temp_file.save(&folder, name, OverwritePolicy::Replace)?;
         Ok(JobEnd::Written(len))
     }
 }

@@ -405,6 +405,24 @@ impl Root {
         Ok(folder)
     }
 
+    /// Opens the deepest directory above `path`, a name with a slash at its end, that exists. Returns the next
+    /// component as well, which is no directory.
+    pub(super) fn deepest_folder<'p>(
+        &self,
+        path: &'p [u8],
+    ) -> Result<(Folder, &'p [u8]), OpenError> {
+        let mut folder = self.folder(b"")?;
+        let mut start = 0;
+        for at in memchr::memchr_iter(b'/', path) {
+            match self.folder(&path[..at]) {
+                Err(OpenError::NotFound) => return Ok((folder, &path[start..at])),
+                opened => folder = opened?,
+            }
+            start = at + 1;
+        }
+        Ok((folder, &path[start..]))
+    }
+
     /// Opens a directory to create files in it. It is beneath the root even where reading follows
     /// symbolic links out of it.
     pub(super) fn folder(&self, path: &[u8]) -> Result<Folder, OpenError> {

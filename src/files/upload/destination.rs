@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use ::http::Method;
 use rustix::io::Errno;
 
+use super::parent_folder::{ParentFolder, parent_name};
 use super::policy::UploadPolicy;
-use super::temp_file::{ExistingEntry, Folder, OverwritePolicy, SaveResult, TempFile};
+use super::temp_file::{ExistingEntry, OverwritePolicy, SaveResult, TempFile};
 use crate::files::explained_error::ExplainedError;
 use crate::files::lookup::{Lookup, ServeError};
 use crate::files::media_type;
@@ -22,7 +23,7 @@ use crate::site::Compress;
 pub(super) struct UploadDestination<'a> {
     pub(super) policy: &'a UploadPolicy,
     pub(super) lookup: Lookup<'a>,
-    pub(super) folder: &'a Folder,
+    pub(super) parent: &'a ParentFolder,
     /// Relative to the root.
     pub(super) name: &'a [u8],
     /// The fields with the preconditions.
@@ -38,7 +39,7 @@ impl UploadDestination<'_> {
                 "the server itself reads or writes this file",
             ));
         }
-        let existing = self.folder.entry(file_name(self.name))?;
+        let existing = self.parent.entry(file_name(self.name))?;
         let precondition = match existing {
             ExistingEntry::NotAFile => return Err(Errno::ISDIR.into()),
             ExistingEntry::Absent => conditional::evaluate_absent(self.fields),
@@ -130,7 +131,7 @@ impl UploadDestination<'_> {
         const BUFFER_BYTES: usize = 128 * 1024;
         // Before the content is read: a client that waits for 100 (Continue) need not send it.
         self.check()?;
-        let mut temp_file = self.folder.create_temp_file()?;
+        let mut temp_file = self.parent.temp_folder().create_temp_file()?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             match content.read(&mut buffer) {
@@ -146,7 +147,7 @@ impl UploadDestination<'_> {
     /// Stores the content of the form's current part, and returns its length in bytes.
     pub(super) fn store_part(&self, form: &mut FormData<impl Read>) -> Result<u64, ExplainedError> {
         self.check()?;
-        let mut temp_file = self.folder.create_temp_file()?;
+        let mut temp_file = self.parent.temp_folder().create_temp_file()?;
         let mut len = 0;
         while let Some(piece) = form.next_piece()? {
             write(&mut temp_file, piece)?;
@@ -159,9 +160,21 @@ impl UploadDestination<'_> {
     fn save(&self, temp_file: TempFile<'_>) -> Result<SaveResult, ExplainedError> {
         temp_file.sync()?;
         let _held_until_the_end = self.policy.lock_saving();
-        // Another upload may have created or replaced the file since the first check.
-        self.check()?;
-        Ok(temp_file.save(file_name(self.name), self.policy.overwrite)?)
+        let (last, overwrite) = (file_name(self.name), self.policy.overwrite);
+        // Another upload may have created the folder, or created or replaced the file, since the first
+        // check.
+        if let ParentFolder::Existing(folder) = self.parent {
+            self.check()?;
+            return Ok(temp_file.save(folder, last, overwrite)?);
+        }
+        let parent = ParentFolder::of(self.name, self.policy, &self.lookup)?;
+        let parent = &parent;
+        UploadDestination { parent, ..*self }.check()?;
+        let root = &self.lookup.snapshot.root;
+        let folder = root.create_folders(parent_name(self.name))?;
+        let saved = temp_file.save(&folder, last, overwrite)?;
+        folder.sync()?;
+        Ok(saved)
     }
 }
 

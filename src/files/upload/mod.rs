@@ -6,6 +6,7 @@
 
 mod destination;
 pub(super) mod origin;
+mod parent_folder;
 pub(super) mod policy;
 mod report;
 pub(super) mod target;
@@ -21,8 +22,7 @@ use ::http::{Method, StatusCode};
 use super::client_slots::NoSlot;
 use super::explained_error::ExplainedError;
 use super::lookup::Lookup;
-use super::resolve::file_name;
-use super::root::{Blocking, OpenError};
+use super::root::Blocking;
 use super::serve::SiteFiles;
 use super::tree::RootSnapshot;
 use crate::client_key::ClientKey;
@@ -32,10 +32,11 @@ use crate::http::multipart_form::FormData;
 use crate::http::{Fields, Rejection, Request, Response, negotiation, target as url};
 use crate::site::Size;
 use destination::UploadDestination;
+use parent_folder::ParentFolder;
 use policy::UploadPolicy;
 use report::UploadReport;
 use target::{MAX_NAME_BYTES, UploadTarget, check_name};
-use temp_file::{ExistingEntry, Folder, ParentFolders, SaveResult};
+use temp_file::{ExistingEntry, Folder, SaveResult};
 
 /// The most files of one form: each has a line in the response.
 const MAX_FILES: usize = 1000;
@@ -191,9 +192,9 @@ impl<'a> UploadRequest<'a> {
 
     fn dry_run_file(self, name: &[u8]) -> Result<(), ExplainedError> {
         let most = self.policy.max_bytes;
-        let folder = self.folder_of(name)?;
+        let parent = ParentFolder::of(name, self.policy, &self.lookup)?;
         let fields = self.lookup.request.fields();
-        let existing = self.destination(&folder, name, fields).check()?;
+        let existing = self.destination(&parent, name, fields).check()?;
         let name = Escaped(name);
         if existing == ExistingEntry::Absent {
             explain!(
@@ -221,30 +222,9 @@ impl<'a> UploadRequest<'a> {
         Ok(())
     }
 
-    /// Opens the folder of the file `name`.
-    fn folder_of(self, name: &[u8]) -> Result<Folder, ExplainedError> {
-        let (parent, _) = name.split_at(name.len() - file_name(name).len());
-        let root = &self.lookup.snapshot.root;
-        let folder = match self.policy.parents {
-            // `tws explain` creates nothing.
-            ParentFolders::Created if !explain_log::is_explained() => {
-                self.check_parents(parent)?;
-                root.create_folders(parent)
-            }
-            ParentFolders::Created | ParentFolders::MustExist => root.folder(parent),
-        };
-        folder.map_err(|error| match error {
-            OpenError::NotFound => {
-                ExplainedError::conflict("the folder does not exist; create it first")
-                    .with_remedy("--upload-parents creates it")
-            }
-            error => error.into(),
-        })
-    }
-
     fn destination<'d>(
         self,
-        folder: &'d Folder,
+        parent: &'d ParentFolder,
         name: &'d [u8],
         fields: &'d Fields<'d>,
     ) -> UploadDestination<'d>
@@ -254,18 +234,20 @@ impl<'a> UploadRequest<'a> {
         UploadDestination {
             policy: self.policy,
             lookup: self.lookup,
-            folder,
+            parent,
             name,
             fields,
         }
     }
 
     fn store_file(self, name: &[u8], content: impl Read) -> Result<Response, ExplainedError> {
-        let folder = self.folder_of(name)?;
+        let parent = ParentFolder::of(name, self.policy, &self.lookup)?;
         let fields = self.lookup.request.fields();
-        let saved = self.destination(&folder, name, fields).store(content)?;
+        let saved = self.destination(&parent, name, fields).store(content)?;
         self.lookup.snapshot.cache.forget_absent();
-        folder.sync()?;
+        if let ParentFolder::Existing(folder) = &parent {
+            folder.sync()?;
+        }
         Ok(match saved {
             SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
             SaveResult::Created => {
@@ -288,23 +270,6 @@ impl<'a> UploadRequest<'a> {
         Err(ExplainedError::forbidden(explanation).with_remedy("send it with PUT"))
     }
 
-    /// Checks that folders of these names, which may be created, could be served, and the rules about access
-    /// to them: a file may have such a name.
-    fn check_parents(self, parent: &[u8]) -> Result<(), ExplainedError> {
-        let Lookup { tree, request, .. } = self.lookup;
-        let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        for (end, _) in slashes {
-            let name = &parent[..end];
-            check_name(&tree.rules, name)?;
-            if !tree.rules.permit_as_well(request, name) {
-                return Err(ExplainedError::forbidden(
-                    "a rule about access protects the name of a folder above the file, but not the file",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Opens the folder of a form, which is the target resource that preconditions apply to.
     fn form_folder(self, name: &[u8]) -> Result<Folder, ExplainedError> {
         let folder = self.lookup.snapshot.root.folder(name)?;
@@ -319,7 +284,7 @@ impl<'a> UploadRequest<'a> {
         mut form: FormData<impl Read>,
     ) -> Result<Response, ExplainedError> {
         let rules = &self.lookup.tree.rules;
-        let folder = self.form_folder(parent)?;
+        let folder = ParentFolder::Existing(self.form_folder(parent)?);
         let mut report = UploadReport::default();
         loop {
             let filename = match form.next_head() {
@@ -357,7 +322,7 @@ impl<'a> UploadRequest<'a> {
         }
         if !report.stored.is_empty() {
             self.lookup.snapshot.cache.forget_absent();
-            folder.sync()?;
+            folder.temp_folder().sync()?;
         }
         report.response(self.lookup.request)
     }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::Path;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -79,7 +79,8 @@ pub(crate) fn is_temp_file(name: &[u8]) -> bool {
 /// Readable by all users, subject to the umask: what is uploaded is there to be served.
 const TEMP_FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
-const OPEN_TEMP_FILE: OFlags = OFlags::WRONLY.union(OFlags::CLOEXEC);
+/// It is read if it must be copied.
+const OPEN_TEMP_FILE: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
 
 impl Folder {
     /// Wraps an open directory.
@@ -160,7 +161,7 @@ fn with_temp_name<T>(
     Err(Errno::EXIST)
 }
 
-impl TempFile<'_> {
+impl<'f> TempFile<'f> {
     /// Returns the open file, to set its mode and times.
     pub(crate) fn file(&self) -> &File {
         &self.file
@@ -171,44 +172,68 @@ impl TempFile<'_> {
         fsync(&self.file)
     }
 
-    /// Gives the file its name atomically: opening the name yields the former file or this one,
+    /// Gives the file its name in `target` atomically: opening the name yields the former file or this one,
     /// complete. Only regular files are replaced; if `overwrite` forbids it, the error is `EEXIST`.
     pub(crate) fn save(
         mut self,
+        target: &'f Folder,
         name: &[u8],
         overwrite: OverwritePolicy,
     ) -> Result<SaveResult, Errno> {
-        match (self.link_or_rename(name), overwrite) {
+        match self.place(target, name, overwrite) {
+            // Landlock before Linux 5.19 allows no links into other folders.
+            Err(Errno::XDEV) => self.copied_to(target)?.place(target, name, overwrite),
+            result => result,
+        }
+    }
+
+    fn place(
+        &mut self,
+        target: &'f Folder,
+        name: &[u8],
+        overwrite: OverwritePolicy,
+    ) -> Result<SaveResult, Errno> {
+        match (self.link_or_rename(target, name), overwrite) {
             (Ok(()), _) => return Ok(SaveResult::Created),
             (Err(Errno::EXIST), OverwritePolicy::Replace) => {}
             (Err(errno), _) => return Err(errno),
         }
-        if self.folder.entry(name)? == ExistingEntry::NotAFile {
+        if target.entry(name)? == ExistingEntry::NotAFile {
             return Err(Errno::ISDIR);
         }
         // linkat(2) does not replace an existing file, renameat(2) does.
         if self.temp_name.is_none() {
-            let (temp_name, ()) = with_temp_name(|name| self.link(name))?;
+            let (temp_name, ()) = with_temp_name(|name| self.link(target, name))?;
+            self.folder = target;
             self.temp_name = Some(temp_name);
         }
-        let folder = &self.folder.descriptor;
         if let Some(temp_name) = &self.temp_name {
-            renameat(folder, &temp_name[..], folder, name)?;
+            renameat(self.folder, &temp_name[..], target, name)?;
         }
         self.temp_name = None;
         Ok(SaveResult::Replaced)
     }
 
+    /// Returns a copy in another folder, which is on the disk.
+    fn copied_to(&mut self, target: &'f Folder) -> Result<TempFile<'f>, Errno> {
+        let mut copy = target.create_temp_file()?;
+        let copied = self.file.rewind();
+        let copied = copied.and_then(|()| io::copy(&mut self.file, &mut copy.file));
+        copied.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        copy.sync()?;
+        Ok(copy)
+    }
+
     /// Gives the file its name, if no file has it: `EEXIST` otherwise.
-    fn link_or_rename(&mut self, name: &[u8]) -> Result<(), Errno> {
+    fn link_or_rename(&mut self, target: &Folder, name: &[u8]) -> Result<(), Errno> {
         let Some(temp_name) = &self.temp_name else {
-            return self.link(name);
+            return self.link(target, name);
         };
-        let folder = &self.folder.descriptor;
-        match renameat_with(folder, &temp_name[..], folder, name, RenameFlags::NOREPLACE) {
+        let folder = self.folder;
+        match renameat_with(folder, &temp_name[..], target, name, RenameFlags::NOREPLACE) {
             // Not every file system supports the flag. The temporary name is removed on drop.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                linkat(folder, &temp_name[..], folder, name, AtFlags::empty())
+                linkat(folder, &temp_name[..], target, name, AtFlags::empty())
             }
             result => {
                 result?;
@@ -219,10 +244,9 @@ impl TempFile<'_> {
     }
 
     /// Gives a name to a file without one, as described in open(2) under `O_TMPFILE`.
-    fn link(&self, name: &[u8]) -> Result<(), Errno> {
+    fn link(&self, target: &Folder, name: &[u8]) -> Result<(), Errno> {
         let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let folder = &self.folder.descriptor;
-        linkat(folder, unnamed, folder, name, AtFlags::SYMLINK_FOLLOW)
+        linkat(target, unnamed, target, name, AtFlags::SYMLINK_FOLLOW)
     }
 }
 
@@ -284,7 +308,7 @@ mod tests {
             let save = |name: &str, content: &str, overwrite| {
                 let mut temp_file = begin(&folder)?;
                 temp_file.write_all(content.as_bytes())?;
-                io::Result::Ok(temp_file.save(name.as_bytes(), overwrite))
+                io::Result::Ok(temp_file.save(&folder, name.as_bytes(), overwrite))
             };
             use OverwritePolicy::{Keep, Replace};
             let new = format!("new {at}");
@@ -307,6 +331,37 @@ mod tests {
             fs::remove_file(sub.join(new))?;
             fs::remove_file(sub.join(newer))?;
             assert_eq!(names(&sub)?, before);
+        }
+        Ok(())
+    }
+
+    /// Directly, or as a copy where links between folders are not allowed.
+    #[test]
+    fn temp_file_is_saved_in_another_folder() -> io::Result<()> {
+        let [from, to] = [tempfile::tempdir()?, tempfile::tempdir()?];
+        let open = |path: &Path| io::Result::Ok(Folder::new(File::open(path)?.into()));
+        let (folder, target) = (open(from.path())?, open(to.path())?);
+        let unnamed: fn(&Folder) -> Result<TempFile<'_>, Errno> = Folder::create_temp_file;
+        for begin in [unnamed, Folder::create_named_temp_file] {
+            for is_copied in [false, true] {
+                use OverwritePolicy::{Keep, Replace};
+                for (overwrite, expected) in [
+                    (Keep, Ok(SaveResult::Created)),
+                    (Keep, Err(Errno::EXIST)),
+                    (Replace, Ok(SaveResult::Replaced)),
+                ] {
+                    let mut temp_file = begin(&folder)?;
+                    temp_file.write_all(b"text")?;
+                    if is_copied {
+                        temp_file = temp_file.copied_to(&target)?;
+                    }
+                    assert_eq!(temp_file.save(&target, b"name", overwrite), expected);
+                    assert_eq!(fs::read(to.path().join("name"))?, b"text");
+                }
+                fs::remove_file(to.path().join("name"))?;
+                assert_eq!(names(from.path())?, [""; 0]);
+                assert_eq!(names(to.path())?, [""; 0]);
+            }
         }
         Ok(())
     }
