@@ -310,15 +310,21 @@ fn server_ends_after_downloads_or_a_time() {
         ".",
     ];
     let mut site = TwsProcess::start(folder.path(), &args);
-    let mut client = site.client();
-    for (path, status) in [
-        ("/", 200),
-        ("/none", 404),
-        ("/a.txt", 200),
-        ("/", 200),
-        ("/sub/?download=tar", 200),
+    // What a browser requests for a page, on the same machine and elsewhere.
+    let image = "Sec-Fetch-Dest: image\r\nAccept: */*\r\n";
+    let plain = "Accept: image/avif,image/webp,*/*;q=0.8\r\n";
+    let page = "Sec-Fetch-Dest: document\r\nAccept: text/html,image/webp,*/*;q=0.8\r\n";
+    for (path, fields, status) in [
+        ("/", "", 200),
+        ("/none", "", 404),
+        ("/a.txt", image, 200),
+        ("/a.txt", plain, 200),
+        ("/a.txt", page, 200),
+        ("/", "", 200),
+        ("/sub/?download=tar", "", 200),
     ] {
-        assert_eq!(get(&mut client, path, ""), status, "{path}");
+        // A server that ends accepts no new connection.
+        assert_eq!(get(&mut site.client(), path, fields), status, "{path}");
     }
     assert!(site.child.wait_for_exit().success());
 

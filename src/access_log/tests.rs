@@ -31,6 +31,7 @@ fn record(line: impl AsRef<[u8]>) -> Record {
         line: line.as_ref().to_vec(),
         referer: None,
         user_agent: None,
+        is_subresource: false,
         status: StatusCode::OK,
         content_bytes: 1234,
         duration: Duration::from_micros(1500),

@@ -165,6 +165,23 @@ pub(crate) fn check_navigation(fields: &Fields<'_>) -> Result<(), &'static str> 
     }
 }
 
+/// Returns true if a browser loads the response as a part of a page, such as an image. It says so by
+/// Sec-Fetch-Dest (Fetch Metadata §2.1): that of a download is `document` or `empty`. Over plain HTTP from
+/// another machine this field is not sent; the media type that is accepted first tells images, styles and
+/// the like from downloads (Fetch §4), but not scripts.
+pub(crate) fn is_subresource(fields: &Fields<'_>) -> bool {
+    if let Some(destination) = fields.first("sec-fetch-dest") {
+        return !matches!(destination, b"document" | b"empty");
+    }
+    let first = fields.all("accept").flat_map(members).next();
+    first.is_some_and(|(media_range, _)| {
+        let kind = media_range.split(|&byte| byte == b'/').next();
+        let kinds = [&b"image"[..], b"audio", b"video", b"font"];
+        kind.is_some_and(|kind| kinds.iter().any(|it| kind.eq_ignore_ascii_case(it)))
+            || media_range.eq_ignore_ascii_case(b"text/css")
+    })
+}
+
 /// The weights in Accept of the media types that decide the format.
 #[derive(Default)]
 struct Accept {

@@ -45,6 +45,7 @@ pub(crate) struct RequestInfo {
     pub(crate) line: Vec<u8>,
     pub(crate) referer: Option<Box<[u8]>>,
     pub(crate) user_agent: Option<Box<[u8]>>,
+    pub(crate) is_subresource: bool,
     /// When the first byte of the request was received.
     pub(crate) started: Instant,
 }

@@ -29,6 +29,9 @@ pub struct Record {
     pub referer: Option<Vec<u8>>,
     /// The User-Agent field.
     pub user_agent: Option<Vec<u8>>,
+    /// Whether a browser loads the response as a part of a page, such as an image, by its Sec-Fetch-Dest
+    /// field or its Accept field.
+    pub is_subresource: bool,
     /// The status of the response; 499 if the connection ended before there was one.
     pub status: StatusCode,
     /// How many bytes of the response body the kernel has taken, including transfer coding. After a response
@@ -58,6 +61,7 @@ impl Record {
             line: info.line,
             referer: info.referer.map(<[u8]>::into_vec),
             user_agent: info.user_agent.map(<[u8]>::into_vec),
+            is_subresource: info.is_subresource,
             status: status.unwrap_or(CLIENT_CLOSED_REQUEST),
             content_bytes,
             duration: now.saturating_duration_since(info.started),

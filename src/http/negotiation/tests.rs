@@ -225,6 +225,29 @@ fn navigation_is_told_by_fetch_metadata() {
     }
 }
 
+#[test]
+fn parts_of_pages_are_told_by_fetch_metadata_or_accept() {
+    for (destination, accept, expected) in [
+        (Some("image"), "*/*", true),
+        (Some("script"), "*/*", true),
+        (Some("document"), "text/html,*/*;q=0.8", false),
+        (Some("empty"), "image/*", false),
+        (None, "image/avif,image/webp,*/*;q=0.8", true),
+        (None, "Text/CSS,*/*;q=0.1", true),
+        (None, "video/webm,video/*;q=0.9", true),
+        (None, "text/html,image/webp,*/*;q=0.8", false),
+        (None, "*/*", false),
+        (None, "", false),
+    ] {
+        let mut request = request("Accept", &[accept]);
+        if let Some(destination) = destination {
+            request = request.with_header("Sec-Fetch-Dest", destination);
+        }
+        let found = is_subresource(request.fields());
+        assert_eq!(found, expected, "{destination:?} {accept}");
+    }
+}
+
 proptest! {
     /// Without repetitions, the preferred coding is one of maximum weight.
     #[test]

@@ -28,6 +28,7 @@ use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
 use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
+use crate::http::negotiation;
 use crate::http::request::ReceivedBody;
 use crate::http::upgrade::{AfterAdvance, Turn, UpgradeWaker, UpgradedInput, UpgradedProtocol};
 use crate::http::{Body, Fields, Rejection, Request, Response};
@@ -536,6 +537,7 @@ impl Machine {
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(Box::from),
             user_agent: fields.first("user-agent").map(Box::from),
+            is_subresource: negotiation::is_subresource(fields),
             started,
         }))
     }

@@ -782,7 +782,7 @@ fn failed_stream_closes_connection_without_last_chunk() {
 #[test]
 fn every_exchange_is_recorded() {
     let mut conversation = Conversation::new(context(|_| {}));
-    conversation.run([&b"HEAD /large HTTP/1.1\r\nHost: h\r\nUser-Agent: u\r\nReferer: r\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
+    conversation.run([&b"HEAD /large HTTP/1.1\r\nHost: h\r\nUser-Agent: u\r\nReferer: r\r\nSec-Fetch-Dest: image\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n"[..]]);
     conversation.run([&b"GET /b\r\n"[..]]);
     let seen: Vec<_> = conversation
         .records
@@ -816,6 +816,9 @@ fn every_exchange_is_recorded() {
         Some(&b"u"[..])
     );
     assert_eq!(conversation.records[0].referer.as_deref(), Some(&b"r"[..]));
+    let subresources = conversation.records.iter();
+    let subresources: Vec<_> = subresources.map(|record| record.is_subresource).collect();
+    assert_eq!(subresources, [true, false, false]);
     assert_eq!(conversation.records[0].client_addr, peer());
 }
 

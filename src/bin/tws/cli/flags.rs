@@ -599,7 +599,8 @@ pub(super) struct Flags {
     /// Exit after N downloads or a time
     ///
     /// Examples: 1, 10m, 2h; may be repeated: the first that comes ends the server. A download is a
-    /// file, or a folder as an archive, that was sent completely. Resumed ones are not counted.
+    /// file, or a folder as an archive, that was sent completely. Resumed ones and images in pages are not
+    /// counted.
     #[arg(long, value_name = "N|TIME", value_delimiter = ',', help_heading = PROCESS)]
     pub(super) exit_after: Vec<ExitCondition>,
 

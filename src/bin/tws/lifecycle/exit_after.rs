@@ -94,7 +94,9 @@ fn end(reason: &str) {
     }
 }
 
-/// True if a file, or a folder as an archive, was sent completely. The path of a folder ends with a slash.
+/// True if a file, or a folder as an archive, was sent completely, and not as a part of a page: the README of
+/// a listing may have images, and a browser requests the icon of a site itself. The path of a folder ends
+/// with a slash.
 fn is_download(record: &Record, root: RootKind) -> bool {
     let mut words = record.line.split(|&byte| byte == b' ');
     let (method, target) = (words.next(), words.next().unwrap_or_default());
@@ -107,6 +109,7 @@ fn is_download(record: &Record, root: RootKind) -> bool {
     method == Some(b"GET")
         && record.status == tws::StatusCode::OK
         && record.outcome == Completion::Complete
+        && !record.is_subresource
         && (!path.ends_with(b"/") || root == RootKind::File || parameters.any(is_archive))
 }
 
@@ -125,6 +128,7 @@ mod tests {
             line: line.as_bytes().to_vec(),
             referer: None,
             user_agent: None,
+            is_subresource: false,
             status: tws::StatusCode::from_u16(status).expect("a status"),
             content_bytes: 1,
             duration: Duration::ZERO,
@@ -150,5 +154,10 @@ mod tests {
         }
         let root = record("GET / HTTP/1.1", 200, complete);
         assert!(is_download(&root, RootKind::File));
+        let image = Record {
+            is_subresource: true,
+            ..record("GET /a.png HTTP/1.1", 200, complete)
+        };
+        assert!(!is_download(&image, RootKind::Folder));
     }
 }

@@ -6,6 +6,7 @@ use ::http::StatusCode;
 
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
+use crate::http::negotiation;
 use crate::http::request::ReceivedBody;
 use crate::http::{Fields, Rejection};
 use crate::proto::context::{Context, RecordMode};
@@ -210,6 +211,7 @@ impl Machine {
             line,
             referer: fields.first("referer").map(Box::from),
             user_agent: fields.first("user-agent").map(Box::from),
+            is_subresource: negotiation::is_subresource(&fields),
             started: cx.now,
         }))
     }

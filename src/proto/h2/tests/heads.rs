@@ -284,3 +284,14 @@ fn authority_of_another_certificate_is_421() {
     assert_eq!(summary[0], "1: 200 GET / ");
     assert!(summary[1].starts_with("3: 421 "), "{summary:?}");
 }
+
+#[test]
+fn part_of_a_page_is_recorded_as_such() {
+    let mut conversation = Conversation::begun();
+    let image = [&head("GET", "/")[..], &[("sec-fetch-dest", "image")]].concat();
+    conversation.send(&headers(1, END_STREAM, &image));
+    conversation.send(&get(3, "/"));
+    let records = conversation.records.iter();
+    let subresources: Vec<_> = records.map(|record| record.is_subresource).collect();
+    assert_eq!(subresources, [true, false]);
+}
