@@ -256,7 +256,6 @@ mod passwords {
         assert_eq!(status(&mut process.client(), "PUT", "/app/new", &put), 201);
     }
 
-    /// The application's page is served under any path.
     /// A folder has several names of index files, which are files of their own.
     #[test]
     fn index_file_is_not_public_because_another_one_is() {
@@ -281,6 +280,98 @@ mod passwords {
         assert_eq!(status(&mut client, "GET", "/private/", ANA), 200);
     }
 
+    /// The target of a rewrite of missing paths is as protected as its own path, and what is at other paths
+    /// is as public as before. Whether the target exists is not revealed.
+    #[test]
+    fn fallback_to_protected_page_needs_its_password_where_nothing_is_found() {
+        let rules = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[auth]]\npath = '/fixed/*'\nfile = 'bo.txt'\n\
+                     [[route]]\npath = '/dead'\nfile = 'gone.txt'\n\
+                     [[rewrite]]\nfrom = '/renamed'\nto = '/a.txt'\n\
+                     [[rewrite]]\nfrom = '/renamed-gone'\nto = '/gone.txt'\n\
+                     [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n\
+                     [[rewrite]]\nfrom = '/clean'\nto = '/private/page'\nmissing = true\n\
+                     [[rewrite]]\nfrom = '/fixed/*'\nto = '/private/x.txt'\nmissing = true\n\
+                     [[rewrite]]\nfrom = '/*'\nto = '/private'\nmissing = true\n";
+        let folder = with_users(machine(rules));
+        write(folder.path(), "www/private/page.html", "page");
+        write(folder.path(), "www/fixed/there.txt", "there");
+        write(folder.path(), "www/bare/x.txt", "x");
+        let process = start(folder.path(), &["--auth-failures=1000:1000"]);
+        // Without a login, with that of ana, and with that of bo.
+        for (path, expected) in [
+            ("/", [200, 200, 200]),
+            ("/a.txt", [200, 200, 200]),
+            ("/a.txt?none", [200, 200, 200]),
+            ("/admin", [200, 200, 200]),
+            ("/admin/", [301, 301, 301]),
+            ("/app", [301, 301, 301]),
+            ("/app/", [200, 200, 200]),
+            // A folder that is not listed is not missing.
+            ("/bare/", [404, 404, 404]),
+            ("/bare", [301, 301, 301]),
+            ("/renamed", [200, 200, 200]),
+            ("/renamed-gone", [404, 404, 404]),
+            ("/none", [401, 200, 401]),
+            ("/none/", [401, 200, 401]),
+            ("/a.txt/x", [401, 200, 401]),
+            ("/none/../absent", [401, 200, 401]),
+            ("/dead", [401, 200, 401]),
+            ("/clean", [401, 200, 401]),
+            ("/lost/x.txt", [401, 200, 401]),
+            ("/lost/", [401, 200, 401]),
+            ("/lost/none", [401, 404, 401]),
+            ("/lost/page/", [401, 404, 401]),
+            ("/fixed/there.txt", [401, 401, 200]),
+            // The path needs another password than the target.
+            ("/fixed/none", [401, 401, 401]),
+        ] {
+            for (fields, expected) in ["", ANA, BO].into_iter().zip(expected) {
+                for method in ["GET", "HEAD"] {
+                    let found = status(&mut process.client(), method, path, fields);
+                    assert_eq!(found, expected, "{method} {path} {fields}");
+                }
+                if expected == 401 {
+                    for condition in ["Range: bytes=0-0\r\n", "If-None-Match: *\r\n"] {
+                        let fields = [fields, condition].concat();
+                        let found = status(&mut process.client(), "GET", path, &fields);
+                        assert_eq!(found, 401, "{path} {fields}");
+                    }
+                }
+            }
+            let mut http2 = H2Client::connect(process.address);
+            assert_eq!(http2.get(path).status(), expected[0], "HTTP/2 {path}");
+        }
+        // The login is verified for the first time.
+        let other = start(folder.path(), &[]);
+        let response = other.client().request("GET", "/lost/x.txt", ANA);
+        assert_eq!(response.text(), "www/private/x.txt");
+    }
+
+    /// A login that the page would need does not matter for files that need none.
+    #[test]
+    fn wrong_password_for_the_page_of_an_application_does_not_matter_elsewhere() {
+        let rules = "spa = 'index.html'\n[[auth]]\npath = '/'\nfile = 'ana.txt'\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &["--auth-failures=0.0001:1"]);
+        let navigate = format!("Sec-Fetch-Mode: navigate\r\n{BO}");
+        let mut client = process.client();
+        for (path, expected) in [
+            ("/a.txt", 200),
+            ("/a.txt", 200),
+            ("/some/where", 401),
+            ("/some/where", 429),
+            ("/a.txt", 200),
+        ] {
+            assert_eq!(
+                status(&mut client, "GET", path, &navigate),
+                expected,
+                "{path}"
+            );
+        }
+    }
+
+    /// The application's page is served under any path.
     #[test]
     fn page_of_application_is_as_protected_as_its_own_path() {
         let rules = "spa = 'index.html'\n[[auth]]\npath = '/'\nfile = 'ana.txt'\n";
@@ -426,6 +517,101 @@ fn rewritten_path_is_as_protected_as_the_file_that_is_served() {
         }
         let mut http2 = H2Client::connect(process.address);
         assert_eq!(http2.get(path).status(), expected, "HTTP/2 {path}");
+    }
+}
+
+#[test]
+fn fallback_to_path_of_denied_network_is_403_where_nothing_is_found() {
+    let rules = "[[access]]\npath = '/private/*'\ndeny = ['all']\n\
+                 [[route]]\npath = '/dead'\nfile = 'gone.txt'\n\
+                 [[route]]\npath = '/short'\nfile = 'private/x.txt'\n\
+                 [[rewrite]]\nfrom = '/renamed'\nto = '/a.txt'\n\
+                 [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/routed/*'\nto = '/short'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/*'\nto = '/private'\nmissing = true\n\
+                 [[host]]\nnames = ['a.test']\nroot = '../host'\n\
+                 rewrite = [{ from = '/b/*', to = '/private/x.txt', missing = true }]\n\
+                 [[host]]\nnames = ['b.test']\nroot = '../host'\n\
+                 access = [{ path = '/index.html', deny = 'all' }]\n\
+                 rewrite = [{ from = '/b/*', to = '/', missing = true }]\n";
+    let folder = machine(rules);
+    write(folder.path(), "www/bare/x.txt", "x");
+    write(folder.path(), "host/b/x.txt", "x");
+    let process = start(folder.path(), &[]);
+    for (host, path, expected) in [
+        ("test", "/", 200),
+        ("test", "/a.txt", 200),
+        ("test", "/admin/", 301),
+        ("test", "/app", 301),
+        ("test", "/bare/", 404),
+        ("test", "/renamed", 200),
+        ("test", "/none", 403),
+        ("test", "/none/", 403),
+        ("test", "/dead", 403),
+        ("test", "/routed/x", 403),
+        ("test", "/lost/x.txt", 403),
+        ("test", "/lost/none", 403),
+        ("a.test", "/", 200),
+        ("a.test", "/b/x.txt", 200),
+        ("a.test", "/b/none", 403),
+        ("a.test", "/none", 404),
+        ("b.test", "/b/x.txt", 200),
+        ("b.test", "/b/none", 403),
+        ("b.test", "/none", 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let mut client = process.client();
+            client.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_eq!(client.head().status, expected, "{method} {host} {path}");
+        }
+        let mut http2 = H2Client::connect(process.address);
+        let stream = http2.request_to(host, "GET", path);
+        let found = http2.response(stream).status();
+        assert_eq!(found, expected, "HTTP/2 {host} {path}");
+    }
+}
+
+/// Rewrites are for reading. What is changed, and what an archive has, is at the path itself.
+#[test]
+fn changes_and_archives_are_independent_of_a_protected_fallback() {
+    let rules = "listing = 'on'\n[upload]\n[manage]\ndelete = 'permanent'\n\
+                 [[access]]\npath = '/private/*'\ndeny = ['all']\n\
+                 [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/*'\nto = '/private/x.txt'\nmissing = true\n";
+    let folder = machine(rules);
+    let at = folder.path();
+    fs::create_dir(at.join("www/lost")).expect("create folder");
+    let process = start(at, &[]);
+    let mut client = process.client();
+    for (method, path, fields, expected) in [
+        ("OPTIONS", "/none", "", 204),
+        ("GET", "/none", "", 403),
+        ("GET", "/lost/?download=tar", "", 200),
+        ("GET", "/gone/?download=tar", "", 404),
+        ("GET", "/private/?download=tar", "", 403),
+        ("PUT", "/new.txt", "Content-Length: 0\r\n", 201),
+        ("GET", "/new.txt", "", 200),
+        ("MKCOL", "/folder", "", 201),
+        ("MOVE", "/new.txt", "Destination: /lost/moved\r\n", 201),
+        ("MOVE", "/lost/x.txt", "Destination: /stolen\r\n", 404),
+        ("MOVE", "/lost/moved", "Destination: /private/x\r\n", 403),
+        ("DELETE", "/lost/x.txt", "", 404),
+        ("DELETE", "/lost/moved", "", 204),
+        ("GET", "/lost/moved", "", 403),
+        ("PUT", "/private/new.txt", "Content-Length: 0\r\n", 403),
+    ] {
+        client.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
+        ));
+        let response = client.head();
+        assert_eq!(response.status, expected, "{method} {path}");
+        if path.starts_with("/lost/?") {
+            let archive = client.chunks();
+            let archive = String::from_utf8_lossy(&archive);
+            assert!(!archive.contains("private"), "{archive}");
+        } else if let Some(length) = response.field("content-length") {
+            client.read(length.parse().expect("a length"));
+        }
     }
 }
 
@@ -698,6 +884,31 @@ fn file_of_a_former_root_does_not_reveal_a_protected_folder() {
     // The new root is served.
     eventually!(|| status(&mut client, "GET", "/a.txt", "") == 200);
     for (path, expected) in [("/private", 403), ("/ghost", 403), ("/other", 200)] {
+        assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
+    }
+}
+
+/// At the path there is a folder without an index now. In the former root there was nothing, and so the
+/// target of a rewrite.
+#[test]
+fn fallback_of_a_former_root_is_as_protected_as_its_path() {
+    let rules = "keep-previous = '1h'\nlisting = 'off'\n\
+                 [[rewrite]]\nfrom = '/dir/*'\nto = '/secret/old.txt'\nmissing = true\n\
+                 [[rewrite]]\nfrom = '/gone/*'\nto = '/secret/old.txt'\nmissing = true\n\
+                 [[access]]\npath = '/secret/*'\ndeny = ['all']\n";
+    let folder = machine(rules);
+    let at = folder.path();
+    write(at, "old/secret/old.txt", "old");
+    write(at, "www/dir/x.txt", "x");
+    fs::rename(at.join("www"), at.join("new")).expect("rename folder");
+    fs::rename(at.join("old"), at.join("www")).expect("rename folder");
+    let process = start(at, &[]);
+    let mut client = process.client();
+    assert_eq!(status(&mut client, "GET", "/dir/", ""), 403);
+    fs::rename(at.join("www"), at.join("old")).expect("rename folder");
+    fs::rename(at.join("new"), at.join("www")).expect("rename folder");
+    eventually!(|| status(&mut client, "GET", "/a.txt", "") == 200);
+    for (path, expected) in [("/dir/", 403), ("/gone/", 403), ("/dir/x.txt", 200)] {
         assert_eq!(status(&mut client, "GET", path, ""), expected, "{path}");
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! A rule is about a file, whatever the path that leads to it: the paths of the index and of the page
 //! behind a clean URL, that of a sidecar, and those before and after a route or a rewrite. The path of
-//! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments. The page of
-//! an application, which is served only where nothing else is found, is checked when it is. So is the slash
-//! variant of a path, which is the same path with its trailing slash removed, or added, when the response
-//! reveals whether there is something: a redirect there, or what is served if there is nothing, which is an
-//! error, the page of an application, the target of a rewrite of missing paths, or a file of a former root.
+//! a request is decoded and normal, so rules cannot be evaded with escapes or dot segments.
+//!
+//! What is served only where nothing is found is checked when the response depends on it ([`Dependency`]):
+//! - the page of an application;
+//! - the target of a rewrite of missing paths, also if it is missing itself;
+//! - the slash variant of a path, which is the same path with its trailing slash removed, or added, when the
+//!   response reveals whether there is something: a redirect there, or what is served if there is nothing,
+//!   which is an error, one of the above, or a file of a former root.
 //!
 //! PUT, DELETE, MKCOL and MOVE treat a path with and without its trailing slash alike. The rules for both are
 //! checked before anything is looked up.
@@ -23,9 +26,10 @@ use ::http::{Method, StatusCode};
 use super::access_rules::Aliases;
 use super::rules::{CleanUrls, RouteTarget, Rules};
 use super::virtual_hosts::VirtualHosts;
-use crate::explain_log::{Escaped, explain};
+use crate::explain_log::{self, Escaped, explain};
 use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
 use crate::http::negotiation::Coding;
+use crate::http::response::Dependency;
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::RequiredPasswords;
 
@@ -60,22 +64,60 @@ impl Rules {
     fn files_at(&self, path: &[u8]) -> Vec<Aliases> {
         // Requests for the server (`OPTIONS *`) and for other servers are subject to the rules for `/`.
         let path = if path.starts_with(b"/") { path } else { b"/" };
-        let mut targets = vec![path.to_vec()];
-        if !self.routes.contains_key(path) {
-            let rewrites = [&self.rewrites, &self.fallback_rewrites];
-            for target in rewrites.iter().filter_map(|rules| rules.target(path)) {
-                // A folder is not redirected to its slash, but served with its index.
-                targets.extend([[&target[..], b"/"].concat(), target]);
-            }
+        let mut files = self.routed_files_at(path.to_vec());
+        if let Some(target) = self.rewritten(path) {
+            files.extend(self.files_at_target(target));
         }
-        let routed = targets.iter().filter_map(|path| self.routes.get(path));
-        let routed = routed.filter_map(|route| match route {
-            RouteTarget::File(name) => Some([b"/", &name[..]].concat()),
-            RouteTarget::Generated(_) => None,
-        });
-        let routed: Vec<_> = routed.collect();
-        let all = targets.into_iter().chain(routed);
-        all.flat_map(|path| self.plain_files_at(path)).collect()
+        files
+    }
+
+    /// Returns the path to which a rewrite leads that does not depend on what is at `path`.
+    fn rewritten(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let is_route = self.routes.contains_key(path);
+        (!is_route).then(|| self.rewrites.target(path)).flatten()
+    }
+
+    /// Returns the files that a request for `path` may get if there is nothing: those at the target of a
+    /// rewrite of missing paths.
+    fn files_at_fallback(&self, path: &[u8]) -> Vec<Aliases> {
+        if self.rewritten(path).is_some() {
+            return Vec::new();
+        }
+        let target = self.fallback_rewrites.target(path);
+        target.map_or(Vec::new(), |path| self.files_at_target(path))
+    }
+
+    /// Returns the files that may be served at the target of a rewrite. A folder is not redirected to its
+    /// slash, but served with its index.
+    fn files_at_target(&self, target: Vec<u8>) -> Vec<Aliases> {
+        let paths = [[&target[..], b"/"].concat(), target];
+        let files = paths.into_iter().map(|path| self.routed_files_at(path));
+        files.flatten().collect()
+    }
+
+    /// As [`plain_files_at`](Self::plain_files_at), with the file of the route of the path.
+    fn routed_files_at(&self, path: Vec<u8>) -> Vec<Aliases> {
+        let routed = match self.routes.get(&path) {
+            Some(RouteTarget::File(name)) => self.plain_files_at([b"/", &name[..]].concat()),
+            Some(RouteTarget::Generated(_)) | None => Vec::new(),
+        };
+        let mut files = self.plain_files_at(path);
+        files.extend(routed);
+        files
+    }
+
+    /// Returns the files on which the response may depend as well.
+    fn files_of_dependency(&self, request: &Request<'_>, dependency: Dependency) -> Vec<Aliases> {
+        let path = request.path_bytes();
+        match dependency {
+            Dependency::Application => {
+                let application = self.application(path).into_iter();
+                let page = application.map(|it| [b"/", it.page.as_str().as_bytes()].concat());
+                page.map(|page| self.aliases(page)).collect()
+            }
+            Dependency::SlashVariant => self.files_at_slash_variant(path),
+            Dependency::Fallback => self.files_at_fallback(path),
+        }
     }
 
     /// Returns the files that may be served at the slash variant of a path, if a request for this path may
@@ -174,49 +216,55 @@ fn slash_variant(path: &[u8]) -> Option<Vec<u8>> {
 impl VirtualHosts {
     /// Returns what a request needs to be served.
     pub(super) fn required_passwords(&self, request: &Request<'_>) -> RequiredPasswords {
-        let tree = &self.quietly_site_of(request).tree;
+        let rules = &self.quietly_site_of(request).tree.rules;
         let method = request.method();
-        let rules = &tree.rules;
-        let file = |paths: Aliases| {
-            let file = rules.access.password_file(&paths, method);
-            file.map(Path::to_owned)
-        };
         let mut required = RequiredPasswords::default();
         if rules.access.has_password_rules() {
-            let files = rules.files_of(request).into_iter();
-            required.files = files.filter_map(file).collect();
-            let page = application(rules, request);
-            required.files_of_application = page.and_then(file).into_iter().collect();
-            let others = rules
-                .files_at_slash_variant(request.path_bytes())
-                .into_iter();
-            let file = |paths| rules.access.quiet_password_file(&paths, method);
-            required.files_of_slash_variant = others.filter_map(file).map(Path::to_owned).collect();
+            let files = rules.files_of(request);
+            let files = files
+                .iter()
+                .filter_map(|paths| rules.access.password_file(paths, method));
+            required.files = files.map(Path::to_owned).collect();
+            let files_of = |dependency| {
+                let files = rules.files_of_dependency(request, dependency);
+                let files = files
+                    .iter()
+                    .filter_map(|paths| rules.access.quiet_password_file(paths, method));
+                files.map(Path::to_owned).collect()
+            };
+            required.files_of_application = files_of(Dependency::Application);
+            required.files_of_slash_variant = files_of(Dependency::SlashVariant);
+            required.files_of_fallback = files_of(Dependency::Fallback);
         }
         required
     }
 
-    /// Returns whether a client may know if there is something at the slash variant of the path.
-    fn is_slash_variant_permitted(&self, request: &Request<'_>) -> bool {
+    /// Returns the dependencies of a response that the client may not request.
+    fn denied_dependencies(&self, request: &Request<'_>) -> Vec<DeniedDependency> {
         let rules = &self.quietly_site_of(request).tree.rules;
-        let others = rules.files_at_slash_variant(request.path_bytes());
-        let client = request.client_addr();
-        others
-            .iter()
-            .all(|paths| rules.access.denial(paths, client).is_none())
+        let denied = |dependency| {
+            let files = rules.files_of_dependency(request, dependency);
+            let denial = files.iter().find_map(|paths| denial(rules, paths, request));
+            denial.map(|explanation| DeniedDependency {
+                dependency,
+                explanation,
+            })
+        };
+        Dependency::ALL.into_iter().filter_map(denied).collect()
     }
 
     /// Returns whether a client may request what it asks for.
     fn is_permitted(&self, request: &Request<'_>) -> bool {
         let rules = &self.quietly_site_of(request).tree.rules;
         let files = rules.files_of(request);
-        files.iter().all(|paths| permits(rules, paths, request))
-    }
-
-    /// Returns whether a client may get the page of the application at its path.
-    fn is_application_permitted(&self, request: &Request<'_>) -> bool {
-        let rules = &self.quietly_site_of(request).tree.rules;
-        application(rules, request).is_none_or(|paths| permits(rules, &paths, request))
+        let mut denials = files
+            .iter()
+            .filter_map(|paths| denial(rules, paths, request));
+        let denial = denials.next();
+        if let Some(explanation) = &denial {
+            explain!("access", "{explanation}");
+        }
+        denial.is_none()
     }
 
     fn has_network_rules(&self) -> bool {
@@ -225,25 +273,27 @@ impl VirtualHosts {
     }
 }
 
-/// Returns the paths of the page of the application at a request's path.
-fn application(rules: &Rules, request: &Request<'_>) -> Option<Aliases> {
-    let application = rules.application(request.path_bytes())?;
-    let page = [b"/", application.page.as_str().as_bytes()].concat();
-    Some(rules.aliases(page))
+/// What a client may not request, but a response may depend on.
+struct DeniedDependency {
+    dependency: Dependency,
+    explanation: String,
 }
 
-fn permits(rules: &Rules, paths: &Aliases, request: &Request<'_>) -> bool {
+/// Returns why a client may not request the file with these paths, if it may not. The explanation is empty
+/// unless decisions are explained.
+fn denial(rules: &Rules, paths: &Aliases, request: &Request<'_>) -> Option<String> {
     let client = request.client_addr();
-    let denial = rules.access.denial(paths, client);
-    if let Some(rule) = denial {
-        explain!(
-            "access",
-            "{rule} denies {} to {}: 403",
-            Escaped(request.path_bytes()),
-            client.ip().to_canonical()
-        );
+    let rule = rules.access.denial(paths, client)?;
+    if !explain_log::is_explained() {
+        return Some(String::new());
     }
-    denial.is_none()
+    let requested = request.path_bytes();
+    // Another path than the requested one is that of a route, of a rewrite, or of an index file.
+    let is_requested = paths.iter().any(|path| path == requested);
+    let file = paths.first().filter(|_| !is_requested);
+    let denied = Escaped(file.map_or(requested, Vec::as_slice));
+    let client = client.ip().to_canonical();
+    Some(format!("{rule} denies {denied} to {client}: 403"))
 }
 
 /// Rejects requests from networks that the rules deny.
@@ -272,16 +322,20 @@ impl Handler for NetworkAccess {
             return denied(request).into();
         }
         let outcome = self.inner.handle(request);
-        let is_application_permitted = self.hosts.is_application_permitted(request);
-        let is_slash_variant_permitted = self.hosts.is_slash_variant_permitted(request);
-        if is_application_permitted && is_slash_variant_permitted {
+        let dependencies = self.hosts.denied_dependencies(request);
+        if dependencies.is_empty() {
             return outcome;
         }
         let denied = denied(request);
         outcome.map(move |response| {
-            let is_permitted = (is_application_permitted || !response.is_application())
-                && (is_slash_variant_permitted || !response.reveals_slash_variant());
-            if is_permitted { response } else { denied }
+            let mut dependencies = dependencies.iter();
+            match dependencies.find(|it| response.depends_on(it.dependency)) {
+                None => response,
+                Some(DeniedDependency { explanation, .. }) => {
+                    explain!("access", "{explanation}");
+                    denied
+                }
+            }
         })
     }
 

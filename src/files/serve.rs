@@ -26,7 +26,7 @@ use crate::explain_log::{self, Escaped, explain};
 use crate::http::conditional::{self, Precondition};
 use crate::http::negotiation::{self, ResponseFormat};
 use crate::http::range::RangeRequest;
-use crate::http::response::{allowing, method_not_allowed};
+use crate::http::response::{Dependency, allowing, method_not_allowed};
 use crate::http::{Body, Fields, Request, Response, cors, error_page, target};
 use crate::site::{Deletion, Listing, RootOpener, Site};
 
@@ -97,8 +97,9 @@ impl SiteFiles {
         match served {
             Ok(response) => Ok(response),
             Err(ServeError::Postponed(postponed)) => Err(postponed),
-            // Which error it is may depend on what is at the slash variant.
-            Err(ServeError::Open(error)) => Ok(lookup.open_error(&error)?.of_slash_variant()),
+            // Which error it is may depend on what is at the slash variant, and on the target of a rewrite
+            // of missing paths.
+            Err(ServeError::Open(error)) => Ok(of_fallback(lookup.open_error(&error)?)),
         }
     }
 
@@ -211,13 +212,11 @@ impl Lookup<'_> {
         match self.find() {
             Ok(LookupResult::Representation(plain)) => {
                 let representation = self.encoded(&CacheKey::of_path(self.path()), plain)?;
-                match representation.page_use {
-                    PageUse::Fallback => {
-                        let response = self.represent(&representation);
-                        response.map(Response::of_slash_variant)
-                    }
-                    _ => self.represent(&representation),
-                }
+                let response = self.represent(&representation)?;
+                Ok(match representation.page_use {
+                    PageUse::Fallback => of_fallback(response),
+                    _ => response,
+                })
             }
             Ok(LookupResult::MissingSlash) => Ok(add_slash(&self.tree.rules, self.request)),
             Ok(LookupResult::ExtraSlash) => Ok(remove_slash(&self.tree.rules, self.request)),
@@ -225,22 +224,37 @@ impl Lookup<'_> {
                 explain!("listing", "on, so the entries of the folder are listed");
                 self.list(features)
             }
-            found @ (Ok(LookupResult::NoIndex) | Err(ServeError::Open(OpenError::NotFound))) => {
-                if found.is_ok() {
-                    explain!(
-                        "listing",
-                        "off, so the folder is not listed (--listing on lists it)"
-                    );
-                }
-                if let Some(response) = self.previous_asset()? {
-                    return Ok(response);
-                }
-                let (key, page) = self.application_page()?;
-                let page = self.encoded(&key, page)?;
-                Ok(self.represent(&page)?.of_application())
+            Ok(LookupResult::NoIndex) => {
+                explain!(
+                    "listing",
+                    "off, so the folder is not listed (--listing on lists it)"
+                );
+                self.serve_missing()
+            }
+            Err(ServeError::Open(OpenError::NotFound)) => {
+                let response = self.serve_missing()?;
+                Ok(response.depending_on(Dependency::Fallback))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns what is served where the path leads to nothing: a file of a former root, the page of an
+    /// application, or 404.
+    fn serve_missing(&self) -> Result<Response, ServeError> {
+        if let Some(response) = self.previous_asset()? {
+            return Ok(response);
+        }
+        let response = match self.application_page() {
+            Ok((key, page)) => {
+                let page = self.encoded(&key, page)?;
+                let response = self.represent(&page)?;
+                response.depending_on(Dependency::Application)
+            }
+            Err(ServeError::Open(OpenError::NotFound)) => self.open_error(&OpenError::NotFound)?,
+            Err(error) => return Err(error),
+        };
+        Ok(response.depending_on(Dependency::SlashVariant))
     }
 
     /// Returns the response with a file of a former root that the current one lacks, for clients whose
@@ -263,7 +277,10 @@ impl Lookup<'_> {
                     let key = CacheKey::of_path(self.path());
                     let representation = former.encoded(&key, plain)?;
                     let response = former.represent(&representation)?;
-                    return Ok(Some(response.of_slash_variant()));
+                    return Ok(Some(match representation.page_use {
+                        PageUse::Fallback => of_fallback(response),
+                        _ => response.depending_on(Dependency::SlashVariant),
+                    }));
                 }
                 Err(ServeError::Postponed(postponed)) => return Err(postponed.into()),
                 _ => {}
@@ -395,6 +412,14 @@ impl Lookup<'_> {
     }
 }
 
+/// Marks a response that is made after the path itself and its slash variant were found missing, and the
+/// target of a rewrite of missing paths was looked up, if there is one.
+fn of_fallback(response: Response) -> Response {
+    response
+        .depending_on(Dependency::SlashVariant)
+        .depending_on(Dependency::Fallback)
+}
+
 /// True if the root is a folder mounted at a path prefix, and the request names the prefix without
 /// a trailing slash: relative links in the index would resolve against the prefix's parent.
 fn is_prefix_without_slash(rules: &Rules, request: &Request<'_>) -> bool {
@@ -410,7 +435,7 @@ fn add_slash(rules: &Rules, request: &Request<'_>) -> Response {
         "a folder's path ends with a slash, so the client is redirected there"
     );
     let path = [request.full_path_bytes(), b"/"].concat();
-    redirect_to(&path, rules, request).of_slash_variant()
+    redirect_to(&path, rules, request).depending_on(Dependency::SlashVariant)
 }
 
 /// Returns a 301 to the same path without its slash.
@@ -421,7 +446,7 @@ fn remove_slash(rules: &Rules, request: &Request<'_>) -> Response {
     );
     let path = request.full_path_bytes();
     let path = path.strip_suffix(b"/").unwrap_or(path);
-    redirect_to(path, rules, request).of_slash_variant()
+    redirect_to(path, rules, request).depending_on(Dependency::SlashVariant)
 }
 
 /// Returns a 301 to a decoded path, with the request's query. The path is encoded and begins with

@@ -32,7 +32,7 @@ pub struct Response {
     status: StatusCode,
     fields: ResponseFields,
     body: Body,
-    subject: Subject,
+    dependencies: Dependencies,
     /// Boxed, because responses are moved often, and those of files have none.
     extra: Option<Box<Extra>>,
 }
@@ -45,16 +45,35 @@ struct Extra {
     upgrade: Option<Box<dyn UpgradedProtocol>>,
 }
 
-/// What a response is about, for the rules about access.
+/// What a response may depend on besides the file at the path of its request, for the rules about access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    /// What the path of the request leads to.
-    Path,
+pub(crate) enum Dependency {
     /// The page of a single-page application, in place of what the path lacks.
     Application,
-    /// Also what is at the slash variant of the path, with its trailing slash removed, or added: the
-    /// response redirects there, or is what is served if there is nothing.
+    /// What is at the slash variant of the path, with its trailing slash removed, or added: the response
+    /// redirects there, or is what is served if there is nothing.
     SlashVariant,
+    /// The target of a rewrite of missing paths: the response has it, or is what is served if it is missing
+    /// as well.
+    Fallback,
+}
+
+impl Dependency {
+    pub(crate) const ALL: [Self; 3] = [Self::Application, Self::SlashVariant, Self::Fallback];
+}
+
+/// A set of [`Dependency`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Dependencies(u8);
+
+impl Dependencies {
+    fn with(self, dependency: Dependency) -> Self {
+        Self(self.0 | 1 << dependency as u8)
+    }
+
+    fn contains(self, dependency: Dependency) -> bool {
+        self.0 & 1 << dependency as u8 != 0
+    }
 }
 
 /// What [`Response::headers`] returns if there are none.
@@ -312,7 +331,7 @@ impl Response {
             status,
             fields: ResponseFields::None,
             body: Body::Empty,
-            subject: Subject::Path,
+            dependencies: Dependencies::default(),
             extra: None,
         }
     }
@@ -323,7 +342,7 @@ impl Response {
             status,
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body,
-            subject: Subject::Path,
+            dependencies: Dependencies::default(),
             extra: None,
         }
     }
@@ -541,16 +560,9 @@ impl Response {
         self.extra.as_mut()?.user.take()
     }
 
-    /// Marks the response as the page of a single-page application, in place of what the path lacks.
-    pub(crate) fn of_application(mut self) -> Self {
-        self.subject = Subject::Application;
-        self
-    }
-
-    /// Marks the response as one that depends on whether something is at the slash variant of the path: a
-    /// redirect there, or what is served if there is nothing.
-    pub(crate) fn of_slash_variant(mut self) -> Self {
-        self.subject = Subject::SlashVariant;
+    /// Marks the response as one that depends on more than the file at the path of its request.
+    pub(crate) fn depending_on(mut self, dependency: Dependency) -> Self {
+        self.dependencies = self.dependencies.with(dependency);
         self
     }
 
@@ -566,16 +578,11 @@ impl Response {
         (self.status == StatusCode::SWITCHING_PROTOCOLS).then_some(upgrade)
     }
 
-    /// Returns whether the response is the page of a single-page application, in place of what the path
-    /// lacks.
-    pub(crate) fn is_application(&self) -> bool {
-        self.subject == Subject::Application
-    }
-
-    /// Returns whether the response reveals if there is something at the slash variant of the path.
-    pub(crate) fn reveals_slash_variant(&self) -> bool {
-        matches!(self.subject, Subject::SlashVariant | Subject::Application)
-            || self.status == StatusCode::NOT_FOUND
+    /// Returns whether the response depends on more than the file at the path of its request. Each 404
+    /// reveals that there is nothing at the slash variant of the path.
+    pub(crate) fn depends_on(&self, dependency: Dependency) -> bool {
+        self.dependencies.contains(dependency)
+            || dependency == Dependency::SlashVariant && self.status == StatusCode::NOT_FOUND
     }
 
     /// Makes the connection close after this response.

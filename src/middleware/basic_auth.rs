@@ -17,6 +17,7 @@ use super::rate_limit::{Rate, RateExceeded};
 use crate::client_key::ClientKey;
 use crate::explain_log::explain;
 use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::http::response::Dependency;
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::site::RequiredPasswords;
 
@@ -87,6 +88,9 @@ impl AuthenticatedUser {
     }
 }
 
+/// An explanation.
+const MISSING_LOGIN: &str = "there is no well-formed Authorization field with the scheme Basic";
+
 const CHALLENGE: &str = "Basic realm=\"tws\", charset=\"UTF-8\"";
 
 /// The limit of a body that the handler rejects, while the client is not authenticated yet, in bytes.
@@ -101,7 +105,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The credentials of a request.
 enum Claim {
     /// None are required.
-    Public(ApplicationPage),
+    Public,
     /// None, or ill-formed ones.
     Missing,
     /// Well-formed ones that are not verified yet, one for each file in which they are to be.
@@ -112,18 +116,12 @@ enum Claim {
     Limited(RateExceeded),
 }
 
-/// What a response needs that reveals whether there is something at the slash variant of the path: the same
-/// path with its trailing slash removed, or added.
-struct SlashVariant {
-    /// Those of the request that are not verified yet; `None` if it has no well-formed credentials.
-    logins: Option<Vec<Login>>,
-}
-
-/// Whether the page of a single-page application needs a password where other responses do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ApplicationPage {
-    Public,
-    Protected,
+/// The passwords that a response needs if it depends on more than the file at the path of its request.
+struct DependencyGuard {
+    /// That of the request, if it is well-formed.
+    login: Option<Login>,
+    /// The files of passwords of each dependency, without those that the request needs anyway.
+    files: Vec<(Dependency, BTreeSet<usize>)>,
 }
 
 impl BasicAuth {
@@ -168,40 +166,29 @@ impl BasicAuth {
     }
 
     /// Returns the credentials of a request, and what some responses need in addition.
-    fn claims(&self, request: &Request<'_>) -> (Claim, Option<SlashVariant>) {
-        let none = BTreeSet::new;
-        let (files, files_of_application, mut others) = match &self.rules {
-            None => (BTreeSet::from([0]), none(), none()),
-            Some(rules) => {
-                let required = (rules.required)(request);
-                let files: BTreeSet<usize> = rules.positions(required.files).collect();
-                let page = rules.positions(required.files_of_application);
-                let others = rules.positions(required.files_of_slash_variant);
-                (files, page.collect(), others.collect())
-            }
-        };
+    fn claims(&self, request: &Request<'_>) -> (Claim, Option<DependencyGuard>) {
         let login = login(request);
-        others.retain(|file| !files.contains(file));
-        let slash_variant = (!others.is_empty()).then(|| SlashVariant {
-            logins: login.clone().map(|login| self.unverified(&login, &others)),
+        let Some(rules) = &self.rules else {
+            return (self.claim_of(request, login, &BTreeSet::from([0])), None);
+        };
+        let required = (rules.required)(request);
+        let files: BTreeSet<usize> = rules.positions(required.files).collect();
+        let others = [
+            (Dependency::Application, required.files_of_application),
+            (Dependency::SlashVariant, required.files_of_slash_variant),
+            (Dependency::Fallback, required.files_of_fallback),
+        ];
+        let others = others.into_iter().map(|(dependency, others)| {
+            let others = rules.positions(others);
+            let others: BTreeSet<_> = others.filter(|file| !files.contains(file)).collect();
+            (dependency, others)
         });
-        let claim = self.claim_of(request, login, &files, &files_of_application);
-        (claim, slash_variant)
-    }
-
-    /// Returns a login for each of the files of passwords in which it is not known to be.
-    fn unverified<'f>(
-        &self,
-        login: &Login,
-        files: impl IntoIterator<Item = &'f usize>,
-    ) -> Vec<Login> {
-        let logins = files.into_iter().map(|file| Login {
-            file: *file,
-            ..login.clone()
+        let others: Vec<_> = others.filter(|(_, files)| !files.is_empty()).collect();
+        let guard = (!others.is_empty()).then(|| DependencyGuard {
+            login: login.clone(),
+            files: others,
         });
-        logins
-            .filter(|login| !self.passwords.is_cached(login))
-            .collect()
+        (self.claim_of(request, login, &files), guard)
     }
 
     fn claim_of(
@@ -209,20 +196,15 @@ impl BasicAuth {
         request: &Request<'_>,
         login: Option<Login>,
         files: &BTreeSet<usize>,
-        files_of_application: &BTreeSet<usize>,
     ) -> Claim {
-        if files.is_empty() && (files_of_application.is_empty() || login.is_none()) {
-            return Claim::Public(match files_of_application.len() {
-                0 => ApplicationPage::Public,
-                _ => ApplicationPage::Protected,
-            });
+        if files.is_empty() {
+            return Claim::Public;
         }
         let Some(login) = login else {
-            let why = "there is no well-formed Authorization field with the scheme Basic";
-            explain!("password", "{why}: 401");
+            explain!("password", "{MISSING_LOGIN}: 401");
             return Claim::Missing;
         };
-        let unverified = self.unverified(&login, files.union(files_of_application));
+        let unverified = unverified(&self.passwords, &login, files);
         if unverified.is_empty() {
             return Claim::Verified(login.user);
         }
@@ -234,25 +216,15 @@ impl BasicAuth {
             }
         }
     }
+}
 
-    /// Passes on a request that needs no password.
-    fn handle_public(&self, request: &Request<'_>, page: ApplicationPage) -> Outcome {
-        let outcome = self.inner.handle(request);
-        if page == ApplicationPage::Public {
-            return outcome;
-        }
-        let challenge = challenge(request);
-        outcome.map(move |response| {
-            if !response.is_application() {
-                return response;
-            }
-            explain!(
-                "password",
-                "the page of the application requires a password: 401"
-            );
-            challenge
-        })
-    }
+/// Returns a login for each of the files of passwords in which it is not known to be.
+fn unverified(passwords: &PasswordPool, login: &Login, files: &BTreeSet<usize>) -> Vec<Login> {
+    let logins = files.iter().map(|file| Login {
+        file: *file,
+        ..login.clone()
+    });
+    logins.filter(|login| !passwords.is_cached(login)).collect()
 }
 
 /// Verifies logins of one client in turn, until one is not accepted.
@@ -310,8 +282,8 @@ fn when_verified(
     })
 }
 
-impl SlashVariant {
-    /// Responds with the outcome if it reveals nothing of the slash variant, or if the request has the
+impl DependencyGuard {
+    /// Responds with the outcome if it depends on nothing that needs a password, or if the request has the
     /// credentials for that. A job waits for the verification on its own thread.
     fn guard(
         self,
@@ -321,35 +293,60 @@ impl SlashVariant {
     ) -> Outcome {
         let passwords = Arc::clone(passwords);
         let request = request.clone().into_owned();
-        outcome.and_then(move |response| {
-            if !response.reveals_slash_variant() {
-                return response.into();
+        outcome.and_then(move |response| self.checked(passwords, request, response))
+    }
+
+    fn checked(
+        self,
+        passwords: Arc<PasswordPool>,
+        request: Request<'static>,
+        response: Response,
+    ) -> Outcome {
+        let applies = |(dependency, _): &&(Dependency, _)| response.depends_on(*dependency);
+        let mut files = BTreeSet::new();
+        for (dependency, others) in self.files.iter().filter(applies) {
+            explain!(
+                "password",
+                "{} requires a password",
+                description(*dependency)
+            );
+            files.extend(others);
+        }
+        if files.is_empty() {
+            return response.into();
+        }
+        let Some(login) = self.login else {
+            explain!("password", "{MISSING_LOGIN}: 401");
+            return challenge(&request).into();
+        };
+        let unverified = unverified(&passwords, &login, &files);
+        let response = response.with_user(&login.user);
+        if unverified.is_empty() {
+            return response.into();
+        }
+        match passwords.check_failures(client_key(&request)) {
+            Ok(()) => when_verified(passwords, request, unverified, |_| response.into()),
+            Err(exceeded) => {
+                explain_limit();
+                exceeded.response(&request).into()
             }
-            match self.logins {
-                Some(logins) if logins.is_empty() => response.into(),
-                Some(logins) => match passwords.check_failures(client_key(&request)) {
-                    Ok(()) => when_verified(passwords, request, logins, |_| response.into()),
-                    Err(exceeded) => {
-                        explain_limit();
-                        exceeded.response(&request).into()
-                    }
-                },
-                None => {
-                    let why =
-                        "the path with its trailing slash removed, or added, requires a password";
-                    explain!("password", "{why}: 401");
-                    challenge(&request).into()
-                }
-            }
-        })
+        }
+    }
+}
+
+fn description(dependency: Dependency) -> &'static str {
+    match dependency {
+        Dependency::Application => "the page of the application",
+        Dependency::SlashVariant => "the path with its trailing slash removed, or added,",
+        Dependency::Fallback => "the target of the rewrite of missing paths",
     }
 }
 
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let (claim, slash_variant) = self.claims(request);
+        let (claim, guard) = self.claims(request);
         let outcome = match claim {
-            Claim::Public(page) => self.handle_public(request, page),
+            Claim::Public => self.inner.handle(request),
             Claim::Missing => return challenge(request).into(),
             Claim::Verified(user) => call_inner(&*self.inner, request, user),
             Claim::Limited(exceeded) => return exceeded.response(request).into(),
@@ -361,15 +358,15 @@ impl Handler for BasicAuth {
                 let request = request.clone().into_owned();
                 return when_verified(Arc::clone(&passwords), request, logins, move |request| {
                     let outcome = call_inner(&*inner, request, user);
-                    match slash_variant {
-                        Some(slash_variant) => slash_variant.guard(&passwords, request, outcome),
+                    match guard {
+                        Some(guard) => guard.guard(&passwords, request, outcome),
                         None => outcome,
                     }
                 });
             }
         };
-        match slash_variant {
-            Some(slash_variant) => slash_variant.guard(&self.passwords, request, outcome),
+        match guard {
+            Some(guard) => guard.guard(&self.passwords, request, outcome),
             None => outcome,
         }
     }
@@ -377,7 +374,7 @@ impl Handler for BasicAuth {
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         let claim = self.claim(request);
         match claim {
-            Claim::Public(_) => return self.inner.admit(request),
+            Claim::Public => return self.inner.admit(request),
             Claim::Missing => return BodyPolicy::Reject(challenge(request)),
             Claim::Limited(exceeded) => return BodyPolicy::Reject(exceeded.response(request)),
             Claim::Unverified(_) | Claim::Verified(_) => {}
@@ -407,7 +404,7 @@ impl Handler for BasicAuth {
                 let request = by_user(request, &user);
                 self.inner.reject(&request, rejection).with_user(&user)
             }
-            Claim::Public(_) => self.inner.reject(request, rejection),
+            Claim::Public => self.inner.reject(request, rejection),
             // An unauthenticated client learns nothing about the handler.
             Claim::Missing | Claim::Unverified(_) | Claim::Limited(_) => {
                 error_page::with_index(rejection.into(), request)

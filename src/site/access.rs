@@ -56,6 +56,9 @@ pub struct RequiredPasswords {
     pub files: BTreeSet<PathBuf>,
     /// Those that are required as well if the response is the page of a single-page application.
     pub files_of_application: BTreeSet<PathBuf>,
+    /// Those that are required as well if the response depends on the target of a rewrite of missing paths:
+    /// if there is nothing at the path itself.
+    pub files_of_fallback: BTreeSet<PathBuf>,
     /// Those that are required as well if the response reveals whether there is something at the same path
     /// with its trailing slash removed, or added: a redirect there, or what is served if there is nothing,
     /// such as a 404 or the page of an application.
