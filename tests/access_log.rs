@@ -11,6 +11,7 @@ use serde_json::Value;
 use tws::access_log::{AccessLog, Format, LogDestination};
 use tws::{Request, Response};
 
+use crate::support::h2::H2Client;
 use crate::support::{TestServer, TwsProcess, pattern};
 
 #[test]
@@ -190,6 +191,76 @@ fn log_file_is_complete_after_server_join() {
     let lines = fs::read_to_string(&path).expect("read log");
     assert_eq!(lines.lines().count(), REQUESTS, "{lines}");
     assert_eq!(server.handle.stats().dropped_log_lines, 0);
+}
+
+/// The Host field does not count where the target has an authority.
+#[test]
+fn host_and_path_in_the_log_are_those_by_which_a_request_is_served() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let format = "--log-format={status} {host} {path} {query} {user-agent}";
+    let long = format!("GET /{}", "a".repeat(100_000));
+    let fields = "Host: shop.test\r\nuser-agent: U\r\nReferer: R\r\n";
+    let large = format!(
+        "GET / HTTP/1.1\r\n{fields}X: {}\r\n\r\n",
+        "a".repeat(100_000)
+    );
+    let h1 = |request: &str| format!("GET {request} HTTP/1.1\r\nHost: x.test:80\r\n\r\n");
+    for (request, expected) in [
+        (h1("/none?q"), "404 x.test:80 /none q -"),
+        (h1("http://shop.test/%61?q"), "404 shop.test /%61 q -"),
+        (h1("HTTPS://shop.test:1/a"), "404 shop.test:1 /a - -"),
+        (h1("http://shop.test?q"), "200 shop.test / q -"),
+        (h1("http://shop.test"), "200 shop.test / - -"),
+        (
+            h1("ftp://shop.test/a"),
+            "400 x.test:80 ftp://shop.test/a - -",
+        ),
+        (
+            "OPTIONS http://shop.test HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+            "204 shop.test * - -",
+        ),
+        (
+            format!("GET /%zz HTTP/1.1\r\n{fields}\r\n"),
+            "400 shop.test /%zz - U",
+        ),
+        (
+            format!("GET http://a.test/%zz HTTP/1.1\r\n{fields}\r\n"),
+            "400 a.test /%zz - U",
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{fields}Broken\r\n\r\n"),
+            "400 shop.test / - U",
+        ),
+        // Which one is meant is unknown.
+        (
+            format!("GET / HTTP/1.1\r\n{fields}Host: b\r\n\r\n"),
+            "400 - / - U",
+        ),
+        (large, "431 shop.test / - U"),
+        (long, "414 - - - -"),
+        // What follows a line that is not complete is not known.
+        (
+            format!("GET / HTTP/1.1\r\n{fields}User-Agent: tru\n"),
+            "400 shop.test / - U",
+        ),
+    ] {
+        let mut process = TwsProcess::start(folder.path(), &[".", format, "--listing=on"]);
+        let mut client = process.client();
+        client.send(&request);
+        client.end_input();
+        client.rest_or_reset();
+        assert_eq!(process.line(), expected, "{request:.80}");
+    }
+    let mut process = TwsProcess::start(folder.path(), &[".", format, "--http2=all"]);
+    for (path, expected) in [
+        ("/none?q", "404 shop.test /none q -"),
+        ("/%zz", "400 shop.test /%zz - -"),
+    ] {
+        let mut client = H2Client::connect(process.address);
+        let stream = client.request_to("shop.test", "GET", path);
+        client.response(stream);
+        assert_eq!(process.line(), expected, "HTTP/2 {path}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::template::{LineField, LineTemplate, Segment};
 use crate::calendar::UtcDateTime;
 use crate::error::SettingError;
 use crate::http::forwarded::TlsVersion;
-use crate::http::target::Target;
+use crate::http::target::{self, Target};
 use crate::proto::record::{Completion, Record};
 
 /// The format of a line.
@@ -166,7 +166,6 @@ impl Renderer {
     ) {
         let request = RequestLine::parse(&record.line);
         let request = request.as_ref();
-        let target = request.map(|request| request.target);
         for segment in segments {
             let field = match segment {
                 Segment::Text(text) => {
@@ -215,9 +214,9 @@ impl Renderer {
                 LineField::Host => record.host.as_deref(),
                 LineField::Method => request.map(|request| request.method.as_str().as_bytes()),
                 LineField::Protocol => request.map(|request| request.protocol),
-                LineField::Target => target,
-                LineField::Path => target.map(|target| split_query(target).0),
-                LineField::Query => target.and_then(|target| split_query(target).1),
+                LineField::Target => request.map(|request| request.target),
+                LineField::Path => request.map(RequestLine::raw_path),
+                LineField::Query => request.and_then(|request| split_query(request.target).1),
                 LineField::Request => Some(&record.line[..]),
                 LineField::Referer => record.referer.as_deref(),
                 LineField::UserAgent => record.user_agent.as_deref(),
@@ -432,6 +431,19 @@ impl<'a> RequestLine<'a> {
             target,
             protocol,
         })
+    }
+
+    /// Returns the path as it was sent, without the scheme and the authority of a target in absolute form.
+    fn raw_path(&self) -> &'a [u8] {
+        let target = std::str::from_utf8(self.target).unwrap_or_default();
+        match target::split_absolute(target) {
+            None => split_query(self.target).0,
+            Some((_, "")) if self.method == Method::OPTIONS => b"*",
+            Some((_, rest)) => match split_query(rest.as_bytes()).0 {
+                b"" => b"/",
+                path => path,
+            },
+        }
     }
 
     /// Returns the decoded path.

@@ -297,8 +297,8 @@ impl<'a> Request<'a> {
         if self.target.starts_with(b"/") {
             return None;
         }
-        let (_, rest) = self.target().split_once("://")?;
-        rest.split(['/', '?']).next().map(str::as_bytes)
+        let (authority, _) = target::split_absolute(self.target())?;
+        Some(authority.as_bytes())
     }
 
     /// Returns the client's address.

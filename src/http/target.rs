@@ -60,12 +60,7 @@ impl<'a> Target<'a> {
 
     fn parse_absolute(method: &Method, raw: &'a str) -> Result<Self, Rejection> {
         const MALFORMED: Rejection = Rejection::bad_request("malformed request-target");
-        let (scheme, rest) = raw.split_once("://").ok_or(MALFORMED)?;
-        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return Err(MALFORMED);
-        }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path_and_query) = rest.split_at(end);
+        let (authority, path_and_query) = split_absolute(raw).ok_or(MALFORMED)?;
         if authority.is_empty() || authority.starts_with(':') {
             return Err(Rejection::bad_request("empty host in the request-target"));
         }
@@ -97,6 +92,15 @@ pub(crate) fn split_query(raw: &str) -> (&str, Option<&str>) {
         Some(mark) => (&raw[..mark], Some(&raw[mark + 1..])),
         None => (raw, None),
     }
+}
+
+/// Splits a request-target in absolute form after its authority, which may be empty, as may be the rest: the
+/// path and the query. `None` for the other forms.
+pub(crate) fn split_absolute(raw: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = raw.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    is_http.then(|| rest.split_at(end))
 }
 
 /// Decodes a path that starts with `/`, removes dot segments and merges slashes.

@@ -15,7 +15,8 @@ pub struct Record {
     /// The client, as [`Request::client_addr`](crate::Request::client_addr) has it; without a valid
     /// request, the peer of the connection.
     pub client_addr: SocketAddr,
-    /// The Host field, or the authority of an HTTP/2 request.
+    /// The authority of the request: of a target in absolute form or of an HTTP/2 request, otherwise the
+    /// Host field.
     pub host: Option<Vec<u8>>,
     /// Whether the client uses HTTPS, as [`Request::is_secure`](crate::Request::is_secure) has it.
     pub is_secure: bool,

@@ -11,7 +11,7 @@ use super::head_scan::{Scan, scan_head};
 use crate::config::Limits;
 use crate::http::fields::{NameFilter, Repeated, is_token_char};
 use crate::http::host::is_authority;
-use crate::http::target::Target;
+use crate::http::target::{Target, split_absolute};
 use crate::http::{FieldSpan, Fields, Rejection};
 use crate::proto::request_head::{Path, RequestHead, span_of};
 use crate::proto::request_rules::{Expect, HEAD_TOO_LARGE, TARGET_TOO_LONG, UNKNOWN_EXPECTATION};
@@ -123,6 +123,38 @@ fn parse_first(
     head.version = version;
     head.method = method;
     Ok(info)
+}
+
+/// Returns the fields that are recorded of bytes that are no valid head, as far as their lines were
+/// received. Those about the client are not among them.
+pub(crate) fn recorded_fields(bytes: &[u8]) -> Vec<FieldSpan> {
+    const NAMES: [&[u8]; 3] = [b"host", b"referer", b"user-agent"];
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    let lines = lines.filter_map(|line| line.strip_suffix(b"\n"));
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let fields = lines.skip(1).take_while(|line| !line.is_empty());
+    let fields = fields.filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let is_recorded = NAMES.iter().any(|known| name.eq_ignore_ascii_case(known));
+        is_recorded.then(|| FieldSpan {
+            name: span_of(name, bytes),
+            value: span_of(value, bytes),
+        })
+    });
+    fields.collect()
+}
+
+/// Returns the authority for which a request is served (RFC 9112 §3.2.2). The request line and the fields
+/// need not be those of a valid head.
+pub(crate) fn authority<'a>(line: &'a [u8], fields: &'a Fields<'_>) -> Option<&'a [u8]> {
+    let target = line.split(|&byte| byte == b' ').nth(1);
+    let target = target.filter(|target| !target.starts_with(b"/"));
+    let target = target.and_then(|target| std::str::from_utf8(target).ok());
+    match target.and_then(split_absolute) {
+        Some((authority, _)) => Some(authority.as_bytes()),
+        None => fields.single("host").ok()?,
+    }
 }
 
 /// Validates the sizes and the request line of a head of which `len` bytes, complete lines, have been

@@ -499,6 +499,10 @@ impl Machine {
     /// understood.
     fn reject_head(&mut self, rejection: Rejection, started: Instant, cx: &mut Context) {
         let bytes = self.inbox.bytes();
+        let known = match cx.recording {
+            RecordMode::Off => Vec::new(),
+            RecordMode::On => head::recorded_fields(bytes),
+        };
         let exchange = Exchange {
             head_len: bytes.len(),
             // What is known of the method.
@@ -510,7 +514,7 @@ impl Machine {
             version: Version::HTTP_11,
             persistence: Persistence::Close,
             linger: LingerMode::Required,
-            info: self.request_info(bytes, &Fields::default(), started, cx),
+            info: self.request_info(bytes, &Fields::new(bytes, &known), started, cx),
         };
         self.respond(exchange, &mut rejection.into(), cx);
     }
@@ -532,7 +536,7 @@ impl Machine {
             peer: client.address,
             scheme: client.scheme,
             tls: client.tls,
-            host: fields.first("host").map(Box::from),
+            host: head::authority(line, fields).map(Box::from),
             user: None,
             line: line[..line.len().min(cx.limits.max_head_bytes)].to_vec(),
             referer: fields.first("referer").map(Box::from),

@@ -203,7 +203,7 @@ impl Machine {
             peer: client.address,
             scheme: client.scheme,
             tls: client.tls,
-            host: ["host", ":authority"]
+            host: [":authority", "host"]
                 .iter()
                 .find_map(|name| fields.first(name))
                 .map(Box::from),
