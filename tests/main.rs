@@ -32,6 +32,8 @@ mod embedding;
 #[cfg(feature = "cli")]
 mod encoding;
 #[cfg(feature = "cli")]
+mod error_pages;
+#[cfg(feature = "cli")]
 mod explain;
 #[cfg(feature = "cli")]
 mod failures;

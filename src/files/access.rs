@@ -357,9 +357,8 @@ impl Handler for NetworkAccess {
 }
 
 fn denied(request: &Request<'_>) -> Response {
-    let status = StatusCode::FORBIDDEN;
-    let plain = Response::text(format!("{status}: not from this network\n"));
-    error_page::with_index(plain.with_status(status), request)
+    let plain = Response::error_line(StatusCode::FORBIDDEN, "not from this network");
+    error_page::with_index(plain, request)
 }
 
 #[cfg(test)]

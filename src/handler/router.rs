@@ -373,9 +373,7 @@ impl<S> Router<S> {
                     "route",
                     "no route of the program matches, and there is no fallback"
                 );
-                let status = StatusCode::NOT_FOUND;
-                let plain = Response::text(format!("{status}\n")).with_status(status);
-                return self.error_page(plain, request);
+                return self.error_page(StatusCode::NOT_FOUND.into(), request);
             }
             NoHandler::Methods(routes) => routes,
         };

@@ -36,11 +36,11 @@ pub(crate) fn index_of(request: &Request<'_>) -> String {
 fn replaced(plain: Response, fields: &Fields<'_>, index: Option<&str>) -> Response {
     let format = negotiation::response_format(fields);
     if format == ResponseFormat::Text {
-        return plain.with_header(VARY, "Accept");
+        return plain.with_built_in_content().with_header(VARY, "Accept");
     }
+    let page = page(plain.status(), format, index).with_built_in_content();
     let kept =
         [ALLOW, CONNECTION].map(|name| plain.headers().get(&name).map(|value| (name, value)));
-    let page = page(plain.status(), format, index);
     kept.into_iter()
         .flatten()
         .fold(page, |page, (name, value)| {

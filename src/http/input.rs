@@ -181,7 +181,7 @@ impl From<InputError> for Response {
         if status.is_server_error() {
             return Self::fault(&format!("handler: {error}"));
         }
-        let response = Self::of_client_error(status, &error);
+        let response = Self::error_line(status, &error);
         match error {
             // RFC 9110 §12.5.1, §12.5.3: in a response, these fields state what is preferred in requests.
             InputError::MediaType { expected } => response.with_header(ACCEPT, expected),

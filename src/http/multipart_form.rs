@@ -180,7 +180,7 @@ impl From<FormError> for Response {
                 log::error!("{error}");
                 status.into()
             }
-            error => Self::of_client_error(status, &error),
+            error => Self::error_line(status, error),
         }
     }
 }

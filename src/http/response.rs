@@ -33,6 +33,7 @@ pub struct Response {
     fields: ResponseFields,
     body: Body,
     dependencies: Dependencies,
+    content_kind: ContentKind,
     /// Boxed, because responses are moved often, and those of files have none.
     extra: Option<Box<Extra>>,
 }
@@ -43,6 +44,14 @@ struct Extra {
     user: Option<Box<str>>,
     /// What the connection speaks after a 101.
     upgrade: Option<Box<dyn UpgradedProtocol>>,
+}
+
+/// Whether the content of a response says more than its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentKind {
+    Specific,
+    /// That of the server for an error, instead of which the site may have a page of its own.
+    BuiltInError,
 }
 
 /// What a response may depend on besides the file at the path of its request, for the rules about access.
@@ -332,6 +341,7 @@ impl Response {
             fields: ResponseFields::None,
             body: Body::Empty,
             dependencies: Dependencies::default(),
+            content_kind: ContentKind::Specific,
             extra: None,
         }
     }
@@ -343,6 +353,7 @@ impl Response {
             fields: ResponseFields::Prepared(Arc::clone(fields)),
             body,
             dependencies: Dependencies::default(),
+            content_kind: ContentKind::Specific,
             extra: None,
         }
     }
@@ -455,20 +466,28 @@ impl Response {
         StatusCode::INTERNAL_SERVER_ERROR.into()
     }
 
-    /// Creates a response that states an error of the client in one line of text. The text may quote the
-    /// request, so browsers must not take it for another type.
-    pub(crate) fn of_client_error(status: StatusCode, error: &impl fmt::Display) -> Self {
-        Self::text(format!("{status}: {error}\n"))
-            .with_status(status)
-            .with_header(X_CONTENT_TYPE_OPTIONS, "nosniff")
-    }
-
     /// Creates a 503 response with Retry-After, for a temporary overload.
     pub(crate) fn unavailable(reason: &str) -> Self {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::error_line(StatusCode::SERVICE_UNAVAILABLE, reason).with_header(RETRY_AFTER, "1")
+    }
+
+    /// Creates an error response with one line of text: the status and the reason.
+    pub(crate) fn error_line(status: StatusCode, reason: impl fmt::Display) -> Self {
         Self::text(format!("{status}: {reason}\n"))
             .with_status(status)
-            .with_header(RETRY_AFTER, "1")
+            .with_built_in_content()
+    }
+
+    /// Marks the content as that of the server for the status, and forbids browsers to take it for another
+    /// media type.
+    pub(crate) fn with_built_in_content(mut self) -> Self {
+        self.content_kind = ContentKind::BuiltInError;
+        self.with_header(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+    }
+
+    /// Returns whether the site may have a page of its own instead of the content.
+    pub(crate) fn is_built_in_error(&self) -> bool {
+        self.content_kind == ContentKind::BuiltInError
     }
 
     /// Sets the status.
@@ -541,6 +560,7 @@ impl Response {
 
     /// Sets the body. The Content-Type is not changed.
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
+        self.content_kind = ContentKind::Specific;
         self.body = body.into();
         self
     }
@@ -763,10 +783,14 @@ impl Response {
 /// Creates a response with the status as a line of text, where the status permits content.
 impl From<StatusCode> for Response {
     fn from(status: StatusCode) -> Self {
-        if permits_content(status) {
-            Self::text(format!("{status}\n")).with_status(status)
+        if !permits_content(status) {
+            return Self::new(status);
+        }
+        let response = Self::text(format!("{status}\n")).with_status(status);
+        if is_error(status) {
+            response.with_built_in_content()
         } else {
-            Self::new(status)
+            response
         }
     }
 }
@@ -776,6 +800,11 @@ impl<T: Into<String>> From<(StatusCode, T)> for Response {
     fn from((status, text): (StatusCode, T)) -> Self {
         Self::text(text).with_status(status)
     }
+}
+
+/// Returns whether a status is one of 4xx and 5xx.
+pub(crate) fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
 fn asks_to_close(fields: &HeaderMap) -> bool {
@@ -795,10 +824,7 @@ fn permits_content(status: StatusCode) -> bool {
 /// Creates the plain response to a rejected request: one line of text. The connection closes.
 impl From<Rejection> for Response {
     fn from(rejection: Rejection) -> Self {
-        let status = rejection.status();
-        Self::text(format!("{status}: {}\n", rejection.reason()))
-            .with_status(status)
-            .closing()
+        Self::error_line(rejection.status(), rejection.reason()).closing()
     }
 }
 

@@ -84,9 +84,8 @@ impl AllowedHosts {
             "{} is neither a local name nor an allowed one: 421",
             Escaped(host)
         );
-        let status = StatusCode::MISDIRECTED_REQUEST;
-        let plain = Response::text(format!("{status}: unknown host name\n"));
-        Some(error_page::instead_of(plain.with_status(status), request.fields()).closing())
+        let plain = Response::error_line(StatusCode::MISDIRECTED_REQUEST, "unknown host name");
+        Some(error_page::instead_of(plain, request.fields()).closing())
     }
 
     fn has(&self, host: &[u8]) -> bool {

@@ -444,10 +444,8 @@ fn explain_limit() {
 }
 
 fn challenge(request: &Request<'_>) -> Response {
-    let status = StatusCode::UNAUTHORIZED;
-    let plain = Response::text(format!("{status}: authentication required\n"));
-    error_page::with_index(plain.with_status(status), request)
-        .with_header(WWW_AUTHENTICATE, CHALLENGE)
+    let plain = Response::error_line(StatusCode::UNAUTHORIZED, "authentication required");
+    error_page::with_index(plain, request).with_header(WWW_AUTHENTICATE, CHALLENGE)
 }
 
 /// Returns the user name and the password of a request, if they are well-formed (RFC 7617 §2).

@@ -326,9 +326,9 @@ impl RateExceeded {
     pub(super) fn response(self, request: &Request<'_>) -> Response {
         let RateExceeded { retry_after } = self;
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        let plain = Response::text(format!("{status}: try again in {seconds} s\n"));
-        let page = error_page::instead_of(plain.with_status(status), request.fields());
+        let reason = format!("try again in {seconds} s");
+        let plain = Response::error_line(StatusCode::TOO_MANY_REQUESTS, &reason);
+        let page = error_page::instead_of(plain, request.fields());
         page.with_header(RETRY_AFTER, seconds)
     }
 }

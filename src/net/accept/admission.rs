@@ -192,7 +192,8 @@ fn connections_with_descriptors(max_connections: Option<usize>) -> usize {
 
 /// The response to a connection that is rejected.
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
-    Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
+    Connection: close\r\nX-Content-Type-Options: nosniff\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\n\r\n\
     503 Service Unavailable: too many connections\n";
 
 /// Sends a response before the connection is closed, if the socket takes it without blocking.

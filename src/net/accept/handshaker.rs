@@ -93,6 +93,7 @@ enum HandshakeProgress {
 /// The response to a client that speaks HTTP where TLS is expected. nginx responds with 400, too.
 #[cfg(feature = "tls")]
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    X-Content-Type-Options: nosniff\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\r\n\
     400 Bad Request: this port speaks HTTPS, not plain HTTP\n";
 
