@@ -1,15 +1,20 @@
 //! Fields of responses that depend on the request, or that only errors get: the origin that CORS permits,
-//! and the header rules for errors. Errors of the layers around the files get them, too.
+//! and the header rules for errors. Errors of the layers around the files get them, too, and the pages that
+//! the site has for errors.
 
 use std::sync::Arc;
 
-use ::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
-use ::http::{HeaderValue, StatusCode};
+use ::http::HeaderValue;
+use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
+use super::lookup::Postponed;
+use super::representation::Representation;
+use super::root::Blocking;
 use super::serve::SiteFiles;
 use super::virtual_hosts::VirtualHosts;
-use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
+use crate::handler::{BodyPolicy, BoxHandler, DiskJob, Handler, Outcome};
 use crate::http::cors::CorsFields;
+use crate::http::response::is_error;
 use crate::http::{Rejection, Request, Response};
 
 /// The fields that a response of a site gets when it is made, besides those of its representation.
@@ -46,21 +51,23 @@ impl RequestFields {
     }
 }
 
-/// Adds the fields of a site for errors to all error responses of a handler.
+/// Adds the fields and the pages of a site for errors to all error responses of a handler.
 pub(super) struct ErrorFields {
     inner: BoxHandler,
     hosts: Arc<VirtualHosts>,
 }
 
-/// The fields of an error response to one request.
-struct FieldsOfError {
+/// What an error response to one request gets.
+struct ErrorContext {
     site: Arc<SiteFiles>,
     cors: Option<CorsFields>,
+    /// For the lookup of a page, if the site has any.
+    request: Option<Request<'static>>,
     path: Vec<u8>,
 }
 
-impl FieldsOfError {
-    fn add(self, mut response: Response) -> Response {
+impl ErrorContext {
+    fn add_fields(&self, mut response: Response) -> Response {
         if !is_error(response.status()) {
             return response;
         }
@@ -68,6 +75,55 @@ impl FieldsOfError {
             cors.add(response.headers_mut());
         }
         self.site.tree.rules.add_error_fields(&self.path, response)
+    }
+
+    /// Adds page and fields. A page that cannot be read without blocking is read in a job.
+    fn complete(self, response: Response) -> Outcome {
+        match self.page_for(&response, Blocking::Forbidden) {
+            Ok(page) => self.with_page(response, page).into(),
+            Err(_) => {
+                let rules = &self.site.tree.rules;
+                let name = rules.error_page(response.status()).unwrap_or_default();
+                let device = self.site.tree.device_of(&[b"/", name].concat());
+                Outcome::BlockingOnDisk(DiskJob::long(device, move || {
+                    let page = self.page_for(&response, Blocking::Allowed);
+                    self.with_page(response, page.unwrap_or_default())
+                }))
+            }
+        }
+    }
+
+    /// As [`complete`](Self::complete), for a response that is sent before the content of its request was
+    /// received. Without the page, if that cannot be read without blocking.
+    fn complete_at_once(&self, response: Response) -> Response {
+        let page = self.page_for(&response, Blocking::Forbidden);
+        self.with_page(response, page.unwrap_or_default())
+    }
+
+    fn page_for(
+        &self,
+        response: &Response,
+        blocking: Blocking,
+    ) -> Result<Option<Arc<Representation>>, Postponed> {
+        match &self.request {
+            Some(request) if response.is_built_in_error() => {
+                self.site
+                    .page_of_error(response.status(), request, blocking)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn with_page(&self, response: Response, page: Option<Arc<Representation>>) -> Response {
+        let Some(page) = page else {
+            return self.add_fields(response);
+        };
+        let mut response = response
+            .with_header(CONTENT_TYPE, page.media_type.clone())
+            .with_body(page.body(page.full_range()));
+        // It is that of the built-in page.
+        response.headers_mut().remove(CONTENT_SECURITY_POLICY);
+        self.add_fields(response)
     }
 }
 
@@ -79,29 +135,28 @@ impl ErrorFields {
         }
     }
 
-    fn fields_for(&self, request: &Request<'_>) -> FieldsOfError {
+    fn context(&self, request: &Request<'_>) -> ErrorContext {
         let site = self.hosts.quietly_site_of(request);
-        let cors = site.tree.rules.cors.as_ref();
-        FieldsOfError {
+        let rules = &site.tree.rules;
+        let cors = rules.cors.as_ref();
+        let has_pages = !rules.error_pages.is_empty();
+        ErrorContext {
             cors: cors.map(|cors| cors.fields_for(request)),
             site: Arc::clone(site),
+            request: has_pages.then(|| request.clone().into_owned()),
             path: request.path_bytes().to_vec(),
         }
     }
 }
 
-fn is_error(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
-}
-
 impl Handler for ErrorFields {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         match self.inner.handle(request) {
-            // Only errors get fields, so other responses need no copy of the path.
+            // Other responses need no copy of the request.
             Outcome::Ready(response) if !is_error(response.status()) => response.into(),
             outcome => {
-                let fields = self.fields_for(request);
-                outcome.map(move |response| fields.add(response))
+                let context = self.context(request);
+                outcome.and_then(move |response| context.complete(response))
             }
         }
     }
@@ -109,7 +164,7 @@ impl Handler for ErrorFields {
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
         match self.inner.admit(request) {
             BodyPolicy::Reject(response) => {
-                BodyPolicy::Reject(self.fields_for(request).add(response))
+                BodyPolicy::Reject(self.context(request).complete_at_once(response))
             }
             policy => policy,
         }
@@ -117,6 +172,6 @@ impl Handler for ErrorFields {
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         let response = self.inner.reject(request, rejection);
-        self.fields_for(request).add(response)
+        self.context(request).complete_at_once(response)
     }
 }

@@ -235,13 +235,14 @@ impl StaticFiles {
     }
 
     /// Wraps a handler of which this one is a part, so that what the requested host says about errors
-    /// applies to all error responses, such as those of middlewares: the header rules for errors, and the
-    /// origins whose pages may read responses.
+    /// applies to all error responses, such as those of middlewares: the header rules for errors, the origins
+    /// whose pages may read responses, and the pages for errors. These replace the content of responses that
+    /// says no more than the status.
     pub fn add_error_fields(&self, inner: impl Handler + 'static) -> BoxHandler {
         let hosts = Arc::clone(&self.hosts);
         let has_fields = |site: &SiteFiles| {
             let rules = &site.tree.rules;
-            rules.has_error_fields || rules.cors.is_some()
+            rules.has_error_fields || rules.cors.is_some() || !rules.error_pages.is_empty()
         };
         if hosts.sites().any(has_fields) {
             BoxHandler::new(ErrorFields::new(inner, hosts))

@@ -433,7 +433,11 @@ impl Rules {
     }
 
     pub(super) fn error_page(&self, status: StatusCode) -> Option<&[u8]> {
-        let page = self.error_pages.get(&status.into())?;
+        let status = ErrorStatus::from(status);
+        let page = self
+            .error_pages
+            .get(&status)
+            .filter(|_| status.has_page())?;
         Some(page.as_str().as_bytes())
     }
 }

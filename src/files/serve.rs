@@ -115,6 +115,23 @@ impl SiteFiles {
         lookup.list_entries(ticket, self.page_features(), free_descriptors)
     }
 
+    /// Returns the site's own page for an error, if it has one and the client accepts a page.
+    pub(super) fn page_of_error(
+        &self,
+        status: StatusCode,
+        request: &Request<'_>,
+        blocking: Blocking,
+    ) -> Result<Option<Arc<Representation>>, Postponed> {
+        if self.tree.rules.error_page(status).is_none() {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let snapshot = self.tree.snapshot(blocking, now);
+        let snapshot = snapshot.ok_or(Postponed::Lookup)?;
+        let lookup = self.lookup(&snapshot, request, blocking, now);
+        lookup.error_page(status)
+    }
+
     pub(super) fn lookup<'a>(
         &'a self,
         snapshot: &'a Arc<RootSnapshot>,
@@ -379,10 +396,9 @@ impl Lookup<'_> {
 
     /// Returns the site's page for a status, or the built-in one.
     fn error(&self, status: StatusCode) -> Result<Response, Postponed> {
-        let format = negotiation::response_format(self.request.fields());
         let rules = &self.tree.rules;
         match self.error_page(status)? {
-            Some(page) if format != ResponseFormat::Json => {
+            Some(page) => {
                 let mut response = Response::new(status)
                     .with_header(CONTENT_TYPE, page.media_type.clone())
                     .with_header(VARY, "Accept")
@@ -390,14 +406,21 @@ impl Lookup<'_> {
                 rules.add_security_headers(response.headers_mut());
                 Ok(response)
             }
-            _ => Ok(rules.built_in_page(status, format, self.request)),
+            None => {
+                let format = negotiation::response_format(self.request.fields());
+                Ok(rules.built_in_page(status, format, self.request))
+            }
         }
     }
 
+    /// Returns the site's page for a status, if it has one, unless the client prefers JSON.
     fn error_page(&self, status: StatusCode) -> Result<Option<Arc<Representation>>, Postponed> {
         let Some(name) = self.tree.rules.error_page(status) else {
             return Ok(None);
         };
+        if negotiation::response_format(self.request.fields()) == ResponseFormat::Json {
+            return Ok(None);
+        }
         explain!(
             "error",
             "the page for status {} is {}",

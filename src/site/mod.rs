@@ -106,7 +106,7 @@ pub use values::{
 /// allow = ["10.0.0.0/8", "::1"]     # or deny; all is every client, unix a peer on a Unix socket
 ///
 /// [error-pages]
-/// 404 = "error.html"
+/// 404 = "error.html"                # also 401, 403, 405, 412, 416, 429, 500 and 503
 ///
 /// [media-types]
 /// md = "text/markdown"

@@ -321,12 +321,12 @@ fn check_server(url: &str) -> Result<(), String> {
 }
 
 impl ErrorStatus {
-    /// The statuses of responses about files; other responses have no page of the site.
-    const OF_FILES: [u16; 5] = [403, 404, 412, 416, 500];
+    /// The statuses that say all about an error; other errors have no page of the site.
+    pub(super) const WITH_PAGE: [u16; 9] = [401, 403, 404, 405, 412, 416, 429, 500, 503];
 
     /// True if a page for it can be sent.
-    pub(super) fn has_page(self) -> bool {
-        Self::OF_FILES.contains(&self.0)
+    pub(crate) fn has_page(self) -> bool {
+        Self::WITH_PAGE.contains(&self.0)
     }
 }
 

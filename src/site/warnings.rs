@@ -11,7 +11,8 @@ use ::http::{HeaderName, Method};
 use super::pattern::PathPattern;
 use super::pattern_index::PatternIndex;
 use super::{
-    HeaderRule, HostName, RedirectRule, RewriteRule, RouteRule, Site, SourceLocation, SpaRule,
+    ErrorStatus, HeaderRule, HostName, RedirectRule, RewriteRule, RouteRule, Site, SourceLocation,
+    SpaRule,
 };
 use crate::http::target::{Target, split_query};
 
@@ -123,9 +124,10 @@ impl Site {
             .filter(|(status, _)| !status.has_page());
         unseen.map(|(status, page)| {
             let page = page.as_str();
+            let statuses = ErrorStatus::WITH_PAGE.map(|status| status.to_string());
+            let statuses = statuses.join(", ");
             format!(
-                "error page {status} = {page:?} is never used: errors of files are 403, 404, 412, 416 \
-                 and 500"
+                "error page {status} = {page:?} is never used: only these errors have one: {statuses}"
             )
         })
     }

@@ -191,8 +191,8 @@ fn other_rules_without_effect_are_warned_about() {
             "matches no path",
         ),
         (
-            "[error-pages]\n405 = \"no.html\"\n",
-            "f: error page 405 = \"no.html\" is never used: errors of files are 403, 404, 412, 416 and 500",
+            "[error-pages]\n413 = \"no.html\"\n",
+            "f: error page 413 = \"no.html\" is never used",
         ),
         (
             "[media-types]\n\"tar.gz\" = \"application/gzip\"\n",
