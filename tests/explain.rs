@@ -427,6 +427,34 @@ content   22 bytes, not sent for HEAD
     assert_eq!(text, expected);
 }
 
+/// The page of an error has the fields of an error.
+#[test]
+fn fields_of_an_error_page_are_explained_as_those_of_the_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let rules = "[error-pages]\n404 = '404.html'\n\
+                 [[header]]\npath = '/*'\nX-Good = '1'\n\
+                 [[header]]\npath = '/*.html'\nX-Html = '1'\n\
+                 [[header]]\npath = '/*'\nalways = true\nX-Always = '1'\n";
+    fs::write(at.join(".tws.toml"), rules).expect("write file");
+    fs::write(at.join("404.html"), "<p>missing").expect("write file");
+    for (path, expected) in [
+        ("/none", &[false, false, true][..]),
+        ("/404.html", &[true, true, true]),
+    ] {
+        let text = explained(at, &["GET", path]);
+        for (name, is_set) in ["X-Good", "X-Html", "X-Always"].into_iter().zip(expected) {
+            let is_explained = text.contains(&format!("sets {name}: 1"));
+            let is_sent = text.contains(&format!("field     {name}: 1"));
+            assert_eq!(
+                (is_explained, is_sent),
+                (*is_set, *is_set),
+                "{name}: {text}"
+            );
+        }
+    }
+}
+
 /// `tws explain` uses the same handler, so its response equals the served one.
 #[test]
 fn explained_response_equals_served_response() {

@@ -137,13 +137,17 @@ impl Representation {
         let now = SystemTime::now();
         let mtime_age = mtime_age(metadata.modified, now);
         let validators = builder.validators(metadata, now);
-        let mut fields = fields(
-            builder.rules,
-            (builder.path, builder.typed_name),
-            &validators,
-            &media_type,
-            encoded.map_or(builder.coding, |(coding, _)| coding),
-        );
+        let mut fields = match builder.page_use {
+            // The response has those of an error.
+            PageUse::Error => HeaderMap::new(),
+            _ => fields(
+                builder.rules,
+                (builder.path, builder.typed_name),
+                &validators,
+                &media_type,
+                encoded.map_or(builder.coding, |(coding, _)| coding),
+            ),
+        };
         builder.page_use.change(&mut fields);
         Self {
             file_id: metadata.id,
