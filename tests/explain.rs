@@ -455,6 +455,16 @@ fn fields_of_an_error_page_are_explained_as_those_of_the_error() {
     }
 }
 
+/// A path below `--base` is that of a prefix, not of a route.
+#[test]
+fn base_path_is_explained_as_a_prefix() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("a.txt"), "a").expect("write file");
+    let text = explained(folder.path(), &["--base=/docs", "GET", "/docs/a.txt"]);
+    assert!(text.contains("/docs is the prefix of the path"), "{text}");
+    assert!(!text.contains("is a route of the program"), "{text}");
+}
+
 /// `tws explain` uses the same handler, so its response equals the served one.
 #[test]
 fn explained_response_equals_served_response() {

@@ -327,13 +327,14 @@ impl<S> Router<S> {
     ) -> Result<T, NoHandler<'_>> {
         let path = request.path_bytes();
         if let Some((route, params)) = self.route_at(path) {
-            explain!("route", "{} is a route of the program", route.pattern);
             if let Some(nested) = &route.nested {
+                explain!("route", "{} is the prefix of the path", route.pattern);
                 let inside = request
                     .with_params(params)
                     .nested_below(nested.prefix_len(path));
                 return Ok(call(&nested.handler, &inside));
             }
+            explain!("route", "{} is a route of the program", route.pattern);
             return match route.handler(request.method()) {
                 Some(handler) if params.is_empty() => Ok(call(handler, request)),
                 Some(handler) => Ok(call(handler, &request.with_params(params))),
