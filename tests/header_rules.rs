@@ -103,6 +103,31 @@ fn rules_match_the_served_file() {
     }
 }
 
+#[cfg(feature = "archive")]
+#[test]
+fn rule_for_a_media_type_applies_to_archives() {
+    let rule = |media_type: &str, name: &str| {
+        format!("[[header]]\npath = \"/*\"\nmedia-type = \"{media_type}\"\n{name} = \"1\"\n")
+    };
+    let rules = [rule("application/zip", "X-Zip"), rule("text/*", "X-Text")];
+    let (_folder, server) = site(&format!("listing = \"on\"\n{}", rules.concat()));
+    for (path, zip, text) in [
+        ("/bare/?download=zip", true, false),
+        ("/bare/?download=tar", false, false),
+        ("/bare/", false, true),
+    ] {
+        let mut client = server.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        let head = client.head();
+        let has = |name: &str| head.field(name).is_some();
+        assert_eq!(
+            (head.status, has("X-Zip"), has("X-Text")),
+            (200, zip, text),
+            "{path}"
+        );
+    }
+}
+
 /// As Unity and Emscripten name their files.
 #[test]
 fn encoded_file_is_sent_with_its_coding_and_inner_type() {

@@ -148,12 +148,12 @@ impl SiteFiles {
         match begun {
             Ok((name, producer)) => {
                 let body = Body::Stream(BodyStream::produced(producer));
-                let response = Response::new(StatusCode::OK).with_body(body);
+                let response = Response::new(StatusCode::OK)
+                    .with_header(CONTENT_TYPE, format.media_type())
+                    .with_body(body);
                 let rules = &self.tree.rules;
                 let response = rules.add_headers_without_caching(response, request.path_bytes());
-                Ok(response
-                    .with_header(CONTENT_TYPE, format.media_type())
-                    .with_header(CONTENT_DISPOSITION, disposition(&name, format)))
+                Ok(response.with_header(CONTENT_DISPOSITION, disposition(&name, format)))
             }
             Err(ArchiveError::Open(error)) => lookup.open_error(&error),
             Err(ArchiveError::Busy) => Ok(Response::unavailable(
