@@ -300,6 +300,9 @@ fn page_of_application_and_errors_keeps_the_fields_of_each_use() {
             };
             let fields = format!("Accept: text/html\r\nSec-Fetch-Mode: {mode}\r\n");
             let response = get(&mut client, path, &fields);
+            // Whether the page is served or 404 depends on the field.
+            let varies = response.head.contains("Vary: Sec-Fetch-Mode\r\n");
+            assert_eq!(varies, path != "/index.html", "{path}: {}", response.head);
             let (status, cache_control, vary) = match path {
                 "/nav" => (200, Some("no-cache"), true),
                 "/x.js" => (404, None, true),

@@ -268,7 +268,13 @@ impl Lookup<'_> {
                 let response = self.represent(&page)?;
                 response.depending_on(Dependency::Application)
             }
-            Err(ServeError::Open(OpenError::NotFound)) => self.open_error(&OpenError::NotFound)?,
+            Err(ServeError::Open(OpenError::NotFound)) => {
+                let response = self.open_error(&OpenError::NotFound)?;
+                match self.tree.rules.application(self.path()) {
+                    Some(_) => response.append_header(VARY, "Sec-Fetch-Mode"),
+                    None => response,
+                }
+            }
             Err(error) => return Err(error),
         };
         Ok(response.depending_on(Dependency::SlashVariant))
