@@ -35,6 +35,7 @@ fn always_covers_errors() {
         ),
         ("GET", "/bare/a.txt", "", 200, true, false),
         ("GET", "/docs", "", 301, true, false),
+        ("OPTIONS", "/app.js", "", 204, true, false),
         ("GET", "/.hidden", "", 404, false, false),
     ] {
         let response = client.request(method, path, fields);

@@ -188,11 +188,11 @@ impl SiteFiles {
     /// permission to read (Fetch §4.8).
     pub(super) fn options(&self, request: &Request<'_>) -> Response {
         let rules = &self.tree.rules;
-        let mut response = allowing(
+        let response = allowing(
             Response::new(StatusCode::NO_CONTENT),
             self.allowed_methods(),
         );
-        rules.add_security_headers(response.headers_mut());
+        let response = rules.add_headers_without_caching(response, request.path_bytes());
         if cors::is_preflight(request) && rules.cors.is_some() {
             cors::permit(response, "GET, HEAD")
         } else {

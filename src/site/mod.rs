@@ -84,7 +84,7 @@ pub use values::{
 ///
 /// [[header]]
 /// path = "/*"                       # or the path of the file: "/*.html" is / and /docs/, too
-/// always = true                     # errors get the fields, too
+/// always = true                     # errors get the fields, too, if the request has a valid target
 /// status = [404, "5xx"]             # only these statuses; 304 and 206 count as 200
 /// media-type = ["text/html"]        # only these media types; also "image/*"
 /// X-Frame-Options = "DENY"
