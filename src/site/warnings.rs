@@ -197,6 +197,15 @@ impl Budget {
     }
 }
 
+/// Where redirects lead.
+enum RedirectEnd {
+    /// A path of this server that no rule redirects.
+    At(Vec<u8>),
+    /// Another server, or a URL that this server rejects.
+    Elsewhere,
+    Never,
+}
+
 /// The rules of one site, so that rules with precedence over another are found quickly.
 struct RuleIndex<'a> {
     site: &'a Site,
@@ -244,14 +253,45 @@ impl<'a> RuleIndex<'a> {
                 let first = &self.site.redirects[first];
                 Some(format!("is never used: {first} comes first"))
             }
-            _ if self.redirects_end(example_path)? => None,
-            _ => Some("loops; browsers give up".to_owned()),
+            _ => match self.follow(example_path)? {
+                RedirectEnd::At(path) => self.slash_loop(&path),
+                RedirectEnd::Elsewhere => None,
+                RedirectEnd::Never => Some("loops; browsers give up".to_owned()),
+            },
         }
     }
 
-    /// True if following redirects from `path` ends, at this server or another one. `None` if the
-    /// analysis ends first.
-    fn redirects_end(&self, mut path: Vec<u8>) -> Option<bool> {
+    /// Returns the warning that redirects to `path` loop with the one that the server itself makes there: to
+    /// the path with a slash if there is a folder, and to the path without it if there is a page with a clean
+    /// URL.
+    fn slash_loop(&self, path: &[u8]) -> Option<String> {
+        let (redirected, subject) = match path.strip_suffix(b"/") {
+            None => ([path, b"/"].concat(), "a folder: the server adds the slash"),
+            Some([]) => return None,
+            Some(page) if self.site.clean_urls => {
+                (page.to_vec(), "a page: clean-urls removes the slash")
+            }
+            Some(_) => return None,
+        };
+        match self.follow(redirected)? {
+            RedirectEnd::At(end) if end == path && !self.is_served_by_rule(path)? => {
+                Some(format!("loops where there is {subject}; browsers give up"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns whether a route or a rewrite answers at a path, whatever is there. `None` if the analysis ends
+    /// first.
+    fn is_served_by_rule(&self, path: &[u8]) -> Option<bool> {
+        self.budget.take(1 + self.rewrites.candidates(path))?;
+        let mut rewrites = self.rewrites.all(path).into_iter();
+        let is_route = std::str::from_utf8(path).is_ok_and(|it| self.last_routes.contains_key(it));
+        Some(is_route || rewrites.any(|position| !self.site.rewrites[position as usize].missing))
+    }
+
+    /// Follows the redirects from `path`. `None` if the analysis ends first.
+    fn follow(&self, mut path: Vec<u8>) -> Option<RedirectEnd> {
         /// The limit of browsers (Fetch, "HTTP-redirect fetch").
         const MAX_REDIRECTS: usize = 20;
         /// Longer paths than requests usually have; each redirect may multiply the length.
@@ -261,21 +301,20 @@ impl<'a> RuleIndex<'a> {
                 return None;
             }
             let Some(position) = self.redirect_of(&path)? else {
-                return Some(true);
+                return Some(RedirectEnd::At(path));
             };
             let rule = &self.site.redirects[position];
             let location = rule.to.expand(&rule.from.matches(&path)?);
             let (address, _) = location.split_once('#').unwrap_or((&location, ""));
-            // Another server, or a URL that this server rejects.
             let Ok(target) = Target::parse(&Method::GET, split_query(address).0) else {
-                return Some(true);
+                return Some(RedirectEnd::Elsewhere);
             };
             if target.authority.is_some() {
-                return Some(true);
+                return Some(RedirectEnd::Elsewhere);
             }
             path = target.path.into_owned();
         }
-        Some(false)
+        Some(RedirectEnd::Never)
     }
 
     fn route_warning(&self, index: usize, rule: &RouteRule) -> Option<String> {

@@ -127,6 +127,45 @@ fn redirect_loops_are_warned_about() {
     }
 }
 
+/// The server redirects too: it adds the slash to the path of a folder, and removes that of a page.
+#[test]
+fn redirect_against_the_slash_of_the_server_is_warned_about() {
+    let strip = "[[redirect]]\nfrom = \"/*/\"\nto = \"/$1\"\n";
+    let strip_one = "[[redirect]]\nfrom = \"/docs/\"\nto = \"/docs\"\n";
+    let add = "[[redirect]]\nfrom = \"/about\"\nto = \"/about/\"\n";
+    let chain = "[[redirect]]\nfrom = \"/docs/\"\nto = \"/old\"\n\
+                 [[redirect]]\nfrom = \"/old\"\nto = \"/docs\"\n";
+    let to_root = "[[redirect]]\nfrom = \"/home\"\nto = \"/\"\n";
+    let rewritten = "[[rewrite]]\nfrom = \"/docs\"\nto = \"/a\"\n";
+    let missing = "[[rewrite]]\nfrom = \"/*\"\nto = \"/a\"\nmissing = true\n";
+    let route = "[[route]]\npath = \"/docs\"\nfile = \"a\"\n";
+    let clean = "clean-urls = true\n";
+    let (folder, page) = (
+        "loops where there is a folder",
+        "loops where there is a page",
+    );
+    for (rules, expected) in [
+        ([strip, ""].concat(), vec![folder]),
+        ([clean, strip].concat(), vec![folder]),
+        ([strip_one, ""].concat(), vec![folder]),
+        ([strip_one, missing].concat(), vec![folder]),
+        ([chain, ""].concat(), vec![folder, folder]),
+        ([strip_one, rewritten].concat(), vec![]),
+        ([strip_one, route].concat(), vec![]),
+        ([clean, add].concat(), vec![page]),
+        ([add, ""].concat(), vec![]),
+        ([clean, to_root].concat(), vec![]),
+        (strip.replace("to = \"/", "to = \"https://a.test/"), vec![]),
+        (strip.replace("to = \"/", "to = \"/new/"), vec![]),
+    ] {
+        let found = warnings(&rules);
+        assert_eq!(found.len(), expected.len(), "{rules}: {found:?}");
+        for (line, expected) in found.iter().zip(expected) {
+            assert!(line.contains(expected), "{rules}: {line}");
+        }
+    }
+}
+
 /// Each redirect multiplies the length of the path.
 #[test]
 fn growing_redirects_are_analysed_within_bounds() {
