@@ -255,14 +255,20 @@ impl Settings {
         self.sites().map(|(root, _)| root)
     }
 
-    /// Returns the host names that are served in addition to local ones: those given, those of the
-    /// site, and those with automatic certificates.
+    /// Returns the host names that are served in addition to local ones, each once: those given, those of
+    /// the site, and those with automatic certificates.
     pub(crate) fn host_names(&self) -> Vec<HostName> {
         let given = self.host_patterns.iter().filter_map(HostPattern::name);
         let of_site = self.site.hosts.iter().flat_map(|host| &host.names);
         let certified = self.encryption.acme().map_or(&[][..], |acme| &acme.names);
         let certified = certified.iter().filter_map(|name| name.parse().ok());
-        given.chain(of_site).cloned().chain(certified).collect()
+        let mut names: Vec<HostName> = Vec::new();
+        for name in given.chain(of_site).cloned().chain(certified) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Returns whether the host names in requests are checked.

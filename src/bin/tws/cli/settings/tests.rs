@@ -559,7 +559,7 @@ fn host_names_are_checked_where_only_this_machine_connects() {
         let settings = settings(args).expect("fine");
         assert_eq!(settings.host_check(), *expected, "{args:?}");
     }
-    let names = settings(&["--host-name=A.test,*.b.test"])
+    let names = settings(&["--host-name=A.test,*.b.test,a.test"])
         .expect("fine")
         .host_names();
     let names: Vec<_> = names.iter().map(HostName::as_str).collect();
