@@ -465,6 +465,61 @@ fn base_path_is_explained_as_a_prefix() {
     assert!(!text.contains("is a route of the program"), "{text}");
 }
 
+/// The client is that of a trusted proxy, or the peer that a flag names.
+#[test]
+fn explained_client_is_that_of_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::create_dir_all(at.join("www/internal")).expect("create directory");
+    fs::write(at.join("www/internal/x.html"), "x").expect("write file");
+    let config = "trusted-proxy = ['127.0.0.1', 'unix']\n\
+                  [[rewrite]]\nfrom = '/int'\nto = '/internal/x.html'\n\
+                  [[access]]\npath = '/internal/*'\nallow = '10.0.0.0/8'\n";
+    fs::write(at.join("tws.toml"), config).expect("write file");
+    let forwarded = "-HX-Forwarded-For: 10.1.1.1";
+    let reported = "client    10.1.1.1, as the trusted proxy 127.0.0.1 reports\n";
+    let denied = "denies /internal/x.html to 127.0.0.1: 403\n";
+    for (method, args, expected) in [
+        (
+            "GET",
+            &["/internal/x.html"][..],
+            &[denied, "status    403"][..],
+        ),
+        ("GET", &["/int"], &[denied, "status    403"]),
+        ("GET", &["/int", forwarded], &[reported, "status    200"]),
+        ("PUT", &["/internal/x.html"], &[denied, "status    403"]),
+        (
+            "PUT",
+            &["/internal/x.html", forwarded],
+            &[reported, "status    405"],
+        ),
+        (
+            "GET",
+            &["/int", forwarded, "--client=unix"],
+            &["status    200"],
+        ),
+        ("GET", &["/int", "--client=10.2.2.2"], &["status    200"]),
+        (
+            "GET",
+            &["/int", "--client=[::ffff:10.2.2.2]:1"],
+            &["status    200"],
+        ),
+        (
+            "GET",
+            &["/int", forwarded, "--client", "192.0.2.1"],
+            &["denies /internal/x.html to 192.0.2.1: 403\n"],
+        ),
+    ] {
+        let text = explained(at, &[&["--config=tws.toml", method], args].concat());
+        for line in expected {
+            assert!(text.contains(line), "{args:?}: {line} in {text}");
+        }
+    }
+    let args = ["explain", "GET", "/", "--client=example.org"];
+    let error = fails(at, &args, 2);
+    assert!(error.contains("must be an IP address"), "{error}");
+}
+
 /// `tws explain` uses the same handler, so its response equals the served one.
 #[test]
 fn explained_response_equals_served_response() {

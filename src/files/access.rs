@@ -90,7 +90,8 @@ impl Rules {
     /// Returns the files that may be served at the target of a rewrite. A folder is not redirected to its
     /// slash, but served with its index.
     fn files_at_target(&self, target: Vec<u8>) -> Vec<Aliases> {
-        let paths = [[&target[..], b"/"].concat(), target];
+        let folder = [&target[..], b"/"].concat();
+        let paths = [target, folder];
         let files = paths.into_iter().map(|path| self.routed_files_at(path));
         files.flatten().collect()
     }

@@ -475,6 +475,11 @@ impl Request<'static> {
         self
     }
 
+    pub(crate) fn with_client(mut self, client: ClientInfo) -> Self {
+        self.client = client;
+        self
+    }
+
     /// Sets the client's address.
     pub fn with_client_addr(mut self, address: SocketAddr) -> Self {
         self.client.address = address;

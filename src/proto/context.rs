@@ -1,6 +1,7 @@
 //! What an event loop lends to the machine of the connection that it is driving: the time, the
 //! limits, and memory that is reused.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,9 +11,9 @@ use super::http2_stats::Http2Stats;
 use super::min_rate::WaitContext;
 use super::request_head::RequestHead;
 use crate::config::{Config, ForwardedField, Http2, Limits, Networks, Timeouts};
-use crate::http::Fields;
 use crate::http::date::{DATE_BYTES, DateField};
 use crate::http::forwarded::ClientInfo;
+use crate::http::{Fields, Request};
 
 /// The context of all machines of one event loop, lent to one machine at a time.
 #[derive(Debug)]
@@ -93,6 +94,17 @@ impl TrustedProxies {
             ForwardedField::XForwardedFor => peer.by_x_forwarded(fields, trusts),
             ForwardedField::Forwarded => peer.by_forwarded(fields, trusts),
         }
+    }
+}
+
+impl Request<'static> {
+    /// Sets the client as a server with this configuration does for a connection from `peer`: the client that
+    /// a trusted proxy reports in the fields of the request, or the peer itself. For requests that were not
+    /// received.
+    pub fn with_peer_addr(self, peer: SocketAddr, config: &Config) -> Self {
+        let proxies = TrustedProxies::of(config);
+        let client = proxies.client(ClientInfo::plain(peer), self.fields());
+        self.with_client(client)
     }
 }
 

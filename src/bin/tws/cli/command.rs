@@ -3,6 +3,7 @@
 
 use std::any::TypeId;
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -11,7 +12,7 @@ use super::acme::{AcmeRequest, OutputFormat};
 use super::flags::{self, Flags, RequestArgs};
 use super::raw_args::Mode;
 use super::subcommand::SUBCOMMANDS;
-use super::values::yes_or_no;
+use super::values::{peer_address, yes_or_no};
 
 /// The end of the long help, after the flags. `-h` lists only the subcommands there.
 pub(super) const MORE_HELP: &str = "\
@@ -40,6 +41,12 @@ for a wrong flag or variable, 2.";
 
 /// The id of the flag for the header fields of the request of `tws explain`.
 const REQUEST_FIELD: &str = "field";
+
+/// The id of the flag for the address of the client of `tws explain`. It is not a setting.
+const CLIENT: &str = "client";
+
+/// The peer of a request that `tws explain` explains, unless another one is given.
+const THIS_MACHINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Parses command lines of one mode. The command is composed once: that takes longer than the parsing.
 pub(super) struct FlagParser {
@@ -112,6 +119,7 @@ impl Flags {
             method: method.clone(),
             target: target.clone(),
             fields: fields.unwrap_or_default().cloned().collect(),
+            peer: *matches.get_one(CLIENT).unwrap_or(&THIS_MACHINE),
         });
         Ok(())
     }
@@ -199,6 +207,12 @@ fn explain_with(serve: Command) -> Command {
         .value_name("K: V")
         .action(ArgAction::Append)
         .help("Header field of the request; may be repeated");
+    let client = Arg::new(CLIENT)
+        .long("client")
+        .value_name("ADDRESS")
+        .value_parser(peer_address)
+        .help("Client of the request, or its proxy")
+        .long_help("Address of the client, or of its proxy: an IP address, or unix for a Unix socket [default: 127.0.0.1]");
     serve
         .name("tws explain")
         .bin_name("tws explain")
@@ -211,7 +225,7 @@ fn explain_with(serve: Command) -> Command {
                 .help("Folder or file that would be served; the request")
         })
         .mut_arg("headers", |arg| arg.short(None))
-        .arg(field)
+        .args([field, client])
 }
 
 /// Returns the command of `tws acme`.
@@ -243,7 +257,7 @@ fn acme_with(serve: Command) -> Command {
 pub(super) fn settings(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
     command
         .get_arguments()
-        .filter(|arg| arg.get_id() != JSON)
+        .filter(|arg| ![JSON, CLIENT].contains(&arg.get_id().as_str()))
         .filter_map(|arg| Some((arg, arg.get_long()?)))
 }
 

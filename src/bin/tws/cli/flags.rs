@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
@@ -649,6 +650,8 @@ pub(crate) struct RequestArgs {
     pub(crate) target: OsString,
     /// As `K: V`.
     pub(crate) fields: Vec<String>,
+    /// The peer of the connection.
+    pub(crate) peer: SocketAddr,
 }
 
 impl Flags {

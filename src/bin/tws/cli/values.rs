@@ -1,6 +1,6 @@
 //! Parsers of single values. Their errors are worded as cause and remedy, without the flag.
 
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -42,6 +42,16 @@ pub(super) fn file_mode(text: &str) -> Result<u32, String> {
             "must be an octal file mode, such as 660 or 600 (got {text:?})"
         )),
     }
+}
+
+/// Parses the address of a client, whose port does not matter.
+pub(super) fn peer_address(text: &str) -> Result<SocketAddr, String> {
+    if text == "unix" {
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    }
+    let address = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
+    let address = address.or_else(|_| text.parse());
+    address.map_err(|_| format!("must be an IP address, or unix (got {text:?})"))
 }
 
 pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {

@@ -6,11 +6,12 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::net::SocketAddr;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use tws::{
-    BodyPolicy, BoxHandler, Error, Handler, HeaderName, HeaderValue, Method, Request, Response,
-    StatusCode,
+    BodyPolicy, BoxHandler, Config, Error, Handler, HeaderName, HeaderValue, Method, Request,
+    Response, StatusCode,
 };
 
 use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
@@ -28,6 +29,8 @@ struct ExplainRequest {
     /// As a client would send it.
     target: String,
     fields: Vec<(String, String)>,
+    /// The peer of the connection.
+    peer: SocketAddr,
 }
 
 impl ExplainRequest {
@@ -57,6 +60,7 @@ impl ExplainRequest {
             method,
             target,
             fields: fields.collect::<Result<_, _>>()?,
+            peer: args.peer,
         })
     }
 
@@ -73,13 +77,14 @@ impl ExplainRequest {
         head + "\r\n"
     }
 
-    /// Returns the request as the server would parse it from a client on this machine.
-    fn request(&self, method: Method) -> Result<Request<'static>, tws::Rejection> {
+    /// Returns the request as a server with this configuration would parse it.
+    fn request(&self, method: Method, config: &Config) -> Result<Request<'static>, tws::Rejection> {
         let request = Request::parse(method, &self.target)?;
         let add = |request: Request<'static>, (name, value): &(String, String)| {
             request.with_header(name, value)
         };
-        Ok(self.fields.iter().fold(request, add))
+        let request = self.fields.iter().fold(request, add);
+        Ok(request.with_peer_addr(self.peer, config))
     }
 }
 
@@ -116,7 +121,7 @@ fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error>
     for (name, value) in &explained.fields {
         line("", format_args!("{name}: {}", displayed_value(name, value)));
     }
-    let request = match explained.request(method.clone()) {
+    let request = match explained.request(method.clone(), &settings.config) {
         Ok(request) => request,
         Err(rejection) => {
             print_rejection("target", method, rejection);
@@ -130,6 +135,13 @@ fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error>
     }
     if request.path_bytes() != target.as_bytes() {
         line("path", request.path());
+    }
+    if request.client_addr() != explained.peer {
+        let (client, proxy) = (request.client_addr().ip(), explained.peer.ip());
+        line(
+            "client",
+            format_args!("{client}, as the trusted proxy {proxy} reports"),
+        );
     }
     let response = match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Some(handler.handle(&request).wait()),
@@ -154,7 +166,7 @@ fn dry_run(
 ) -> Option<Response> {
     // Passwords are verified when a request is handled, not when it is admitted.
     if !settings.password_files().is_empty()
-        && let Ok(options) = explained.request(Method::OPTIONS)
+        && let Ok(options) = explained.request(Method::OPTIONS, &settings.config)
     {
         let response = handler.handle(&options).wait();
         if response.status() == StatusCode::UNAUTHORIZED {
