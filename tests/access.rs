@@ -348,6 +348,39 @@ mod passwords {
         assert_eq!(response.text(), "www/private/x.txt");
     }
 
+    /// A client of a denied network does not learn which password is right.
+    #[test]
+    fn denied_network_gets_403_whatever_the_password() {
+        let rules = "[[auth]]\npath = '/private/*'\nfile = 'ana.txt'\n\
+                     [[access]]\npath = '/private/*'\nallow = ['127.0.0.2']\n\
+                     [[spa]]\npath = '/app'\npage = 'private/index.html'\n\
+                     [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n";
+        let folder = with_users(machine(rules));
+        let process = start(folder.path(), &["--auth-failures=1000:1000"]);
+        for (path, expected) in [
+            ("/private/x.txt", [401, 200, 401]),
+            ("/private", [401, 301, 401]),
+            ("/lost/x.txt", [401, 200, 401]),
+            ("/lost/none", [401, 404, 401]),
+            ("/app/none", [401, 200, 401]),
+            ("/a.txt", [200, 200, 200]),
+        ] {
+            for (login, expected) in ["", ANA, BO].into_iter().zip(expected) {
+                let fields = format!("Sec-Fetch-Mode: navigate\r\n{login}");
+                let mut client = Client::connect_from([127, 0, 0, 2], process.address);
+                let found = status(&mut client, "GET", path, &fields);
+                assert_eq!(found, expected, "{path} {login}");
+                // With passwords that were verified before, and without that.
+                let denied = if path == "/a.txt" { 200 } else { 403 };
+                let found = status(&mut process.client(), "GET", path, &fields);
+                assert_eq!(found, denied, "{path} {login}");
+                let other = start(folder.path(), &[]);
+                let found = status(&mut other.client(), "GET", path, &fields);
+                assert_eq!(found, denied, "{path} {login}");
+            }
+        }
+    }
+
     /// A login that the page would need does not matter for files that need none.
     #[test]
     fn wrong_password_for_the_page_of_an_application_does_not_matter_elsewhere() {

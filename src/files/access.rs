@@ -329,8 +329,9 @@ impl Handler for NetworkAccess {
         }
         let denied = denied(request);
         outcome.map(move |response| {
+            let of_response = response.dependencies();
             let mut dependencies = dependencies.iter();
-            match dependencies.find(|it| response.depends_on(it.dependency)) {
+            match dependencies.find(|it| of_response.contains(it.dependency)) {
                 None => response,
                 Some(DeniedDependency { explanation, .. }) => {
                     explain!("access", "{explanation}");

@@ -73,14 +73,14 @@ impl Dependency {
 
 /// A set of [`Dependency`].
 #[derive(Clone, Copy, Debug, Default)]
-struct Dependencies(u8);
+pub(crate) struct Dependencies(u8);
 
 impl Dependencies {
     fn with(self, dependency: Dependency) -> Self {
         Self(self.0 | 1 << dependency as u8)
     }
 
-    fn contains(self, dependency: Dependency) -> bool {
+    pub(crate) fn contains(self, dependency: Dependency) -> bool {
         self.0 & 1 << dependency as u8 != 0
     }
 }
@@ -598,11 +598,20 @@ impl Response {
         (self.status == StatusCode::SWITCHING_PROTOCOLS).then_some(upgrade)
     }
 
-    /// Returns whether the response depends on more than the file at the path of its request. Each 404
-    /// reveals that there is nothing at the slash variant of the path.
-    pub(crate) fn depends_on(&self, dependency: Dependency) -> bool {
-        self.dependencies.contains(dependency)
-            || dependency == Dependency::SlashVariant && self.status == StatusCode::NOT_FOUND
+    /// Sets the dependencies to those of a response that this one replaces.
+    #[cfg(feature = "auth")]
+    pub(crate) fn with_dependencies(mut self, dependencies: Dependencies) -> Self {
+        self.dependencies = dependencies;
+        self
+    }
+
+    /// Returns what the response depends on besides the file at the path of its request. Each 404 reveals
+    /// that there is nothing at the slash variant of the path.
+    pub(crate) fn dependencies(&self) -> Dependencies {
+        match self.status {
+            StatusCode::NOT_FOUND => self.dependencies.with(Dependency::SlashVariant),
+            _ => self.dependencies,
+        }
     }
 
     /// Makes the connection close after this response.

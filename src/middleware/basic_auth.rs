@@ -284,7 +284,8 @@ fn when_verified(
 
 impl DependencyGuard {
     /// Responds with the outcome if it depends on nothing that needs a password, or if the request has the
-    /// credentials for that. A job waits for the verification on its own thread.
+    /// credentials for that. A job waits for the verification on its own thread. Other responses have the
+    /// same dependencies, so that clients of networks that may not request these cannot guess passwords.
     fn guard(
         self,
         passwords: &Arc<PasswordPool>,
@@ -293,7 +294,11 @@ impl DependencyGuard {
     ) -> Outcome {
         let passwords = Arc::clone(passwords);
         let request = request.clone().into_owned();
-        outcome.and_then(move |response| self.checked(passwords, request, response))
+        outcome.and_then(move |response| {
+            let dependencies = response.dependencies();
+            let checked = self.checked(passwords, request, response);
+            checked.map(move |response| response.with_dependencies(dependencies))
+        })
     }
 
     fn checked(
@@ -302,7 +307,8 @@ impl DependencyGuard {
         request: Request<'static>,
         response: Response,
     ) -> Outcome {
-        let applies = |(dependency, _): &&(Dependency, _)| response.depends_on(*dependency);
+        let dependencies = response.dependencies();
+        let applies = |(dependency, _): &&(Dependency, _)| dependencies.contains(*dependency);
         let mut files = BTreeSet::new();
         for (dependency, others) in self.files.iter().filter(applies) {
             explain!(
