@@ -428,10 +428,90 @@ fn sighup_changes_root_within_sandbox() {
             assert_eq!(content(), "inside");
         } else {
             eventually!(|| content() == "other");
-            assert_eq!(tws.errors(), "");
+            let is_of_root = |line: &&str| line.contains("in place of");
+            eventually!(|| tws.errors().lines().filter(is_of_root).count() == 2);
+            assert_eq!(tws.errors().lines().count(), 2, "{}", tws.errors());
         }
         tws.end();
     }
+}
+
+#[test]
+fn sighup_keeps_hiding_files_of_former_settings() {
+    let text = |number: usize| {
+        let index = ["a", "b"][number % 2];
+        format!(
+            "directory = \"../site\"\nport = 0\naccess-log = \"../site/log{number}\"\n\
+             index = [\"{index}.html\"]\n"
+        )
+    };
+    let folder = site_folder(&text(0));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
+    let status = |path: &str| tws.process.client().get(path).status;
+    for number in 1..4 {
+        replace(&file, &text(number));
+        tws.process.signal(Signal::HUP);
+        eventually!(|| tws.process.client().get("/").text() == ["a", "b"][number % 2]);
+        fs::write(folder.path().join(format!("site/log{number}")), "log").expect("write file");
+        for former in 0..=number {
+            assert_eq!(status(&format!("/log{former}")), 404, "log{former}");
+        }
+    }
+    tws.end();
+}
+
+#[test]
+fn sighup_with_lost_root_or_empty_file_keeps_settings() {
+    let named = "directory = \"../site\"\n";
+    let rest = "port = 0\naccess-log = \"off\"\nindex = [\"a.html\"]\n";
+    for (args, before, after) in [
+        (
+            &["--config=etc/tws.toml"][..],
+            format!("{named}{rest}"),
+            rest,
+        ),
+        (&["--config=etc/tws.toml"], format!("{named}{rest}"), ""),
+        (&["site", "--config=etc/tws.toml"], rest.to_owned(), "\n"),
+    ] {
+        for (signal, expected) in [
+            (Signal::HUP, "the settings are unchanged"),
+            (Signal::USR2, "continues to serve"),
+        ] {
+            let folder = site_folder(&before);
+            let file = folder.path().join("etc/tws.toml");
+            let tws = ProcessWithStderr::start(folder.path(), args);
+            // In place, as a program does that does not replace the file.
+            fs::write(&file, after).expect("write file");
+            tws.process.signal(signal);
+            tws.wait_for_line(expected);
+            let mut client = tws.process.client();
+            assert_eq!(client.get("/").text(), "a");
+            assert_eq!(client.get("/etc/tws.toml").status, 404);
+            tws.end();
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn sighup_rejects_root_around_state_in_use() {
+    let text = |root: &str, more: &str| {
+        format!(
+            "directory = \"{root}\"\nport = 0\naccess-log = \"off\"\nindex = [\"a.html\"]\n{more}"
+        )
+    };
+    let users = "state-dir = \"../state\"\n[users]\nstore = \"sqlite:users.db\"\n";
+    let folder = site_folder(&text("../site", users));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
+    replace(&file, &text("..", ""));
+    tws.process.signal(Signal::HUP);
+    let line = tws.wait_for_line("the settings are unchanged");
+    assert!(line.contains("users.db"), "{line}");
+    assert_eq!(tws.process.client().get("/state/users.db").status, 404);
+    assert_eq!(tws.process.client().get("/").text(), "a");
+    tws.end();
 }
 
 /// The hash of "secret".
@@ -460,6 +540,25 @@ fn sighup_reloads_password_file() {
         tws.process.signal(Signal::HUP);
         eventually!(|| statuses() == expected);
     }
+    // The loss of all passwords is logged.
+    replace(&folder.path().join("etc/tws.toml"), SETTINGS);
+    tws.process.signal(Signal::HUP);
+    tws.wait_for_line("requires a password");
+    tws.end();
+}
+
+#[cfg(feature = "auth")]
+#[test]
+fn sighup_keeps_hiding_former_password_file() {
+    let folder = site_folder(&format!("{SETTINGS}auth-file = \"../site/users\"\n"));
+    fs::write(folder.path().join("site/users"), format!("ana:{HASH}\n")).expect("write file");
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
+    let status = |path: &str| tws.process.client().get(path).status;
+    assert_eq!(status("/a.html"), 401);
+    replace(&folder.path().join("etc/tws.toml"), SETTINGS);
+    tws.process.signal(Signal::HUP);
+    eventually!(|| status("/a.html") == 200);
+    assert_eq!(status("/users"), 404);
     tws.end();
 }
 

@@ -21,6 +21,8 @@ use crate::error::Error;
 pub struct ConfigFile {
     /// The path of the file, as given.
     pub path: PathBuf,
+    /// Whether there is nothing in the file but white space: it may be about to be written.
+    pub is_blank: bool,
     /// The site.
     pub site: Site,
     /// The keys that are not a site's, in alphabetical order.
@@ -91,6 +93,7 @@ impl ConfigFile {
         check(&site, &sites).map_err(|(start, reason)| at(start, &reason))?;
         Ok(Self {
             path: path.to_owned(),
+            is_blank: text.trim_ascii().is_empty(),
             site,
             others,
         })

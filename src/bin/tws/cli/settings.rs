@@ -45,8 +45,12 @@ pub(crate) const USERS_OF_FLAG: &str = "--auth";
 pub(crate) struct Settings {
     /// The folder or file to serve.
     pub(crate) root: PathBuf,
+    /// Whether a setting names it; the default depends on the current folder.
+    pub(crate) is_root_named: bool,
     pub(crate) config: Config,
     pub(crate) site_file: SiteFileSource,
+    /// Whether the settings file has no text.
+    pub(crate) is_file_blank: bool,
     /// The rules of the settings file, overridden by flags and variables.
     pub(crate) site: Site,
     /// The origins whose pages may read all responses.
@@ -352,6 +356,8 @@ impl Settings {
         let settings = Self {
             config,
             site_file: layers.site_file,
+            is_file_blank: layers.is_file_blank,
+            is_root_named: layers.root_is_explicit,
             root,
             users,
             state_dir: flags.state_dir.clone(),

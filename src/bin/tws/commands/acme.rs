@@ -69,7 +69,7 @@ mod enabled {
         let Some(request) = &settings.acme_request else {
             return Ok(ExitCode::SUCCESS);
         };
-        let folder = StateDir::of(settings).locate(Path::new("acme"), "folder of certificates")?;
+        let folder = StateDir::of(settings).certificates()?;
         let selected = select(settings, request, &folder)?;
         let results = match request.action {
             AcmeAction::Status => return status(&selected, &folder, request.format),

@@ -21,6 +21,7 @@ use crate::cli::{HttpRedirect, is_exposed};
 use crate::confinement::privileges::{self, RunAs};
 #[cfg(feature = "acme")]
 use crate::services::acme;
+use crate::services::app::ServerFiles;
 use crate::services::tls::Tls;
 use crate::services::{app, https_redirect, tls};
 use crate::terminal::stdio::{self, one_line};
@@ -157,7 +158,7 @@ fn check_files(settings: &Settings, typed: &[OsString], report: &mut CheckReport
     if let Err(error) = app::check_upload_roots(settings) {
         report.error(error);
     }
-    match app::files(settings, None) {
+    match app::files(settings, &ServerFiles::of(settings), None) {
         Ok(files) => {
             for missing in files.missing_files() {
                 report.warn(format_args!("{missing} is not in the root or not readable"));

@@ -15,7 +15,7 @@ use tws::{
 };
 
 use crate::cli::{Exit, RawArgs, RequestArgs, Settings};
-use crate::services::app::App;
+use crate::services::app::{App, ServerFiles};
 use crate::sync::Mutex;
 use crate::terminal::stdio;
 
@@ -115,7 +115,8 @@ fn explain(settings: &Settings, explained: &ExplainRequest) -> Result<(), Error>
     if log::set_logger(&PRINTER).is_ok() {
         log::set_max_level(LevelFilter::Trace);
     }
-    let handler = App::open(settings, None)?.into_explained_handler(settings);
+    let handler =
+        App::open(settings, &ServerFiles::of(settings), None)?.into_explained_handler(settings);
     let (method, target) = (&explained.method, &explained.target);
     line("request", format_args!("{method} {target} HTTP/1.1"));
     for (name, value) in &explained.fields {

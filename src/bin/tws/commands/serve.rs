@@ -42,7 +42,7 @@ use crate::lifecycle::systemd::Supervisor;
 use crate::lifecycle::upgrade::{Servers, Upgrade};
 use crate::services::acme::{self, Acme};
 use crate::services::admin::{self, CertificateSource};
-use crate::services::app::{self, App, AuthLayer};
+use crate::services::app::{self, App, AuthLayer, ServerFiles};
 use crate::services::http_challenges::HttpChallenges;
 use crate::services::https_redirect::{self, RedirectHandle};
 use crate::services::random_path;
@@ -166,7 +166,11 @@ impl Resources {
         inherited: InheritedSockets,
         owner: Option<&RunAs>,
     ) -> Result<Self, Error> {
-        let app = App::open(settings, opener(&inherited).as_ref())?;
+        let app = App::open(
+            settings,
+            &ServerFiles::of(settings),
+            opener(&inherited).as_ref(),
+        )?;
         let store = users::locate(settings)?;
         if let Some(store) = &store {
             users::create_folders(store, owner)?;
@@ -362,7 +366,7 @@ impl Resources {
         let handlers = SignalHandlers {
             reload: Reload::new(ReloadTargets {
                 args,
-                started_with: settings,
+                started_with: Arc::new(settings),
                 users,
                 sandbox: confinement,
                 server: handle,

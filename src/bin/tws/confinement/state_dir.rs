@@ -41,13 +41,39 @@ impl<'a> StateDir<'a> {
         }
     }
 
+    /// The same state directory, which must be outside of other roots.
+    pub(crate) fn outside_of(self, roots: impl Iterator<Item = PathBuf>) -> Self {
+        Self {
+            roots: roots.collect(),
+            ..self
+        }
+    }
+
+    /// Returns the path of the user database.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate).
+    pub(crate) fn users(&self, name: &Path) -> Result<PathBuf, Error> {
+        self.locate(name, "user database")
+    }
+
+    /// Returns the folder of the automatic certificates and their keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate).
+    pub(crate) fn certificates(&self) -> Result<PathBuf, Error> {
+        self.locate(Path::new("acme"), "folder of certificates")
+    }
+
     /// Returns the path of a file or folder: a relative name is resolved against the state directory.
     /// `content` is what it holds, for errors.
     ///
     /// # Errors
     ///
     /// [`Error::Setting`] for a path beneath a served root.
-    pub(crate) fn locate(&self, name: &Path, content: &str) -> Result<PathBuf, Error> {
+    fn locate(&self, name: &Path, content: &str) -> Result<PathBuf, Error> {
         let path = if name.is_absolute() {
             name.to_owned()
         } else {

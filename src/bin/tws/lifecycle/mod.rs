@@ -2,6 +2,7 @@
 
 pub(crate) mod exit_after;
 pub(crate) mod inherited_sockets;
+mod lost_settings;
 pub(crate) mod reload;
 pub(crate) mod signals;
 pub(crate) mod socket_files;

@@ -14,14 +14,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tws::site::Symlinks;
+use tws::site::{Store, Symlinks};
 use tws::{BoxHandler, Error, Server, ServerHandle, StaticFiles};
 
+use super::lost_settings;
 use super::systemd::Supervisor;
 use crate::cli::{AcmeSettings, Encryption, RawArgs, Settings};
 use crate::confinement::sandbox::{RootAccess, SandboxStatus};
+use crate::confinement::state_dir::StateDir;
 use crate::services::acme::AcmeHandle;
-use crate::services::app::{self, App};
+use crate::services::app::{self, App, ServerFiles};
 use crate::services::http_challenges::HttpChallenges;
 use crate::services::https_redirect::RedirectHandle;
 use crate::services::tls::{self, Tls};
@@ -32,7 +34,7 @@ use crate::users::UserStore;
 pub(crate) struct ReloadTargets {
     pub(crate) args: RawArgs,
     /// The settings of the start.
-    pub(crate) started_with: Settings,
+    pub(crate) started_with: Arc<Settings>,
     pub(crate) users: Option<Arc<UserStore>>,
     pub(crate) sandbox: SandboxStatus,
     pub(crate) server: ServerHandle,
@@ -52,8 +54,7 @@ pub(crate) struct Reload {
 
 struct ReloadState {
     targets: ReloadTargets,
-    /// Of the settings in force.
-    drain_delay: Mutex<Duration>,
+    in_force: Mutex<InForce>,
     /// Held by the one reload that runs.
     running: Mutex<()>,
     /// Another reload is waiting for the running one to end. It reads the files only then, so
@@ -61,10 +62,21 @@ struct ReloadState {
     is_waiting: AtomicBool,
 }
 
+/// The settings in force, and what the former ones have left.
+#[derive(Clone)]
+struct InForce {
+    settings: Arc<Settings>,
+    /// The server's own files by these settings and all former ones.
+    server_files: ServerFiles,
+}
+
 impl Reload {
     pub(crate) fn new(targets: ReloadTargets) -> Self {
         let state = ReloadState {
-            drain_delay: Mutex::new(targets.started_with.drain_delay),
+            in_force: Mutex::new(InForce {
+                settings: Arc::clone(&targets.started_with),
+                server_files: ServerFiles::of(&targets.started_with),
+            }),
             targets,
             running: Mutex::new(()),
             is_waiting: AtomicBool::new(false),
@@ -76,7 +88,20 @@ impl Reload {
 
     /// The time between the announcement of a shutdown and its begin.
     pub(crate) fn drain_delay(&self) -> Duration {
-        *self.state.drain_delay.lock()
+        self.state.in_force.lock().settings.drain_delay
+    }
+
+    /// Returns a function that checks whether the settings files lack what a process that is started now
+    /// needs, as a reload does. Other errors are those of that process, whose program may be another one.
+    pub(crate) fn check_of_files(&self) -> impl Fn() -> Result<(), String> + Send + 'static {
+        let state = Arc::clone(&self.state);
+        move || match Settings::read(&state.targets.args) {
+            Ok(settings) => {
+                let in_force = state.in_force.lock().settings.clone();
+                lost_settings::check(&in_force, &settings)
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Starts a reload and returns at once.
@@ -118,8 +143,13 @@ impl ReloadState {
         for warning in &settings.warnings {
             log::warn!("{warning}");
         }
-        let app = app::check_upload_roots(&settings)
-            .and_then(|()| App::open(&settings, targets.args.opener.as_ref()))
+        let former = self.in_force.lock().clone();
+        lost_settings::check(&former.settings, &settings)?;
+        let server_files = former.server_files.and_those_of(&settings);
+        let app = targets
+            .check_state(&settings)
+            .and_then(|()| app::check_upload_roots(&settings))
+            .and_then(|()| App::open(&settings, &server_files, targets.args.opener.as_ref()))
             .map_err(|error| targets.explain(&error))?;
         let files = app.files().clone();
         let handler = app.into_handler(&settings, targets.users.as_ref());
@@ -135,10 +165,16 @@ impl ReloadState {
         if let Some(acme) = &targets.acme {
             acme.reload(&settings);
         }
-        *self.drain_delay.lock() = settings.drain_delay;
         *targets.files.lock() = files;
+        for warning in lost_settings::warnings(&former.settings, &settings) {
+            log::warn!("reload: {warning}");
+        }
         targets.warn_of_unchanged_settings(&settings);
         targets.warn_of_sandbox(&settings);
+        *self.in_force.lock() = InForce {
+            settings: Arc::new(settings),
+            server_files,
+        };
         Ok(())
     }
 }
@@ -150,6 +186,19 @@ impl ReloadTargets {
             Some(redirect) => redirect.reload(settings),
             None => Ok(()),
         }
+    }
+
+    /// Rejects a root with the state of this process inside, which stays where it was at startup.
+    fn check_state(&self, new: &Settings) -> Result<(), Error> {
+        let old = &self.started_with;
+        let state = StateDir::of(old).outside_of(new.roots());
+        if let Some(Store::Sqlite(path)) = &old.users {
+            state.users(path)?;
+        }
+        if self.acme.is_some() {
+            state.certificates()?;
+        }
+        Ok(())
     }
 
     /// Describes an error, with the sandbox as a possible cause.

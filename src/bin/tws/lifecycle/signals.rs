@@ -60,7 +60,7 @@ impl SignalHandlers {
                         reopener.reopen();
                     }
                 }
-                SIGUSR2 => self.upgrade.begin(),
+                SIGUSR2 => self.upgrade.begin(self.reload.check_of_files()),
                 _ if !is_shutting_down => {
                     is_shutting_down = true;
                     self.shut_down();

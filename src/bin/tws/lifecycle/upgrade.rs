@@ -228,14 +228,14 @@ impl Upgrade {
         })
     }
 
-    /// Starts an upgrade and returns at once.
-    pub(crate) fn begin(&self) {
+    /// Starts an upgrade and returns at once. The upgrade fails if `check` does, with its reason.
+    pub(crate) fn begin(&self, check: impl Fn() -> Result<(), String> + Send + 'static) {
         let mut state = self.process.state.lock();
         match std::mem::replace(&mut *state, UpgradeState::Upgrading(None)) {
             UpgradeState::Serving(listeners) => {
                 let process = Arc::clone(&self.process);
                 let thread = std::thread::Builder::new().name("upgrade".to_owned());
-                if let Err(error) = thread.spawn(move || process.run(listeners)) {
+                if let Err(error) = thread.spawn(move || process.run(listeners, check)) {
                     // The listeners were dropped with the closure: there is no second attempt.
                     log::error!(
                         "upgrade: cannot start a thread: {error}; restart the server to upgrade it"
@@ -259,8 +259,9 @@ impl Upgrade {
 }
 
 impl UpgradeProcess {
-    fn run(&self, listeners: Vec<Vec<OwnedFd>>) {
-        let ready = self.start(&listeners);
+    fn run(&self, listeners: Vec<Vec<OwnedFd>>, check: impl Fn() -> Result<(), String>) {
+        let ready = check().map_err(io::Error::other);
+        let ready = ready.and_then(|()| self.start(&listeners));
         let mut state = self.state.lock();
         match (std::mem::replace(&mut *state, UpgradeState::Ending), ready) {
             (UpgradeState::Upgrading(Some(child)), Ok(Some(socket))) => {

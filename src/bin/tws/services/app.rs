@@ -2,6 +2,7 @@
 //! around both (passwords, rate limit, CORS, slow log). It is built at startup and at each reload;
 //! the store of the sample application is opened once.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,12 +29,14 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens the files, with `opener` where a sandbox denies a root that was replaced.
+    /// Opens the files, with `opener` where a sandbox denies a root that was replaced. None of `own` is
+    /// served.
     pub(crate) fn open(
         settings: &Settings,
+        own: &ServerFiles,
         opener: Option<&Arc<dyn RootOpener>>,
     ) -> Result<Self, Error> {
-        let files = files(settings, opener)?;
+        let files = files(settings, own, opener)?;
         Ok(Self {
             auth: path_auth_layer(settings, &files)?,
             files,
@@ -93,6 +96,7 @@ fn below(base: &BasePath, app: BoxHandler) -> BoxHandler {
 /// Opens the files alone.
 pub(crate) fn files(
     settings: &Settings,
+    own: &ServerFiles,
     opener: Option<&Arc<dyn RootOpener>>,
 ) -> Result<StaticFiles, Error> {
     let (root, site) = (&settings.root, &settings.site);
@@ -100,14 +104,31 @@ pub(crate) fn files(
         Some(opener) => StaticFiles::with_opener(root, site, opener)?,
         None => StaticFiles::with_site(root, site)?,
     };
-    let own = server_files(settings)
-        .into_iter()
-        .chain(site_files(settings));
-    Ok(own.fold(files, |files, path| files.hiding(&path)))
+    let own = own.0.iter();
+    Ok(own.fold(files, |files, path| files.hiding(path)))
 }
 
-/// Returns the absolute paths of the files that the server itself reads or writes. They are neither
-/// served nor replaced by uploads, should they be beneath a root.
+/// The absolute paths of the files that the server itself reads or writes. They are neither served nor
+/// replaced by uploads, should they be beneath a root.
+#[derive(Clone, Default)]
+pub(crate) struct ServerFiles(BTreeSet<PathBuf>);
+
+impl ServerFiles {
+    /// Returns the files of the settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self::default().and_those_of(settings)
+    }
+
+    /// Adds the files of other settings, which replace the former ones while the process runs. It may
+    /// still use files of those, and a file that it uses no longer (a key, a log) is as secret as
+    /// before.
+    pub(crate) fn and_those_of(mut self, settings: &Settings) -> Self {
+        self.0.extend(server_files(settings));
+        self.0.extend(site_files(settings));
+        self
+    }
+}
+
 fn server_files(settings: &Settings) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = Vec::new();
     if let SiteFileSource::Path(path) = &settings.site_file {
@@ -118,6 +139,9 @@ fn server_files(settings: &Settings) -> Vec<PathBuf> {
         for (certificate, key) in pairs {
             paths.extend([certificate.clone(), key.clone()]);
         }
+    }
+    if let Some(acme) = settings.encryption.acme() {
+        paths.extend(acme.ca.iter().chain(&acme.external_account).cloned());
     }
     for destination in &settings.access_log {
         if let LogDestination::File(path) = destination {

@@ -44,7 +44,7 @@ pub(crate) fn locate(settings: &Settings) -> Result<Option<Store>, Error> {
     };
     check_supported(store)?;
     Ok(Some(match store {
-        Store::Sqlite(path) => Store::Sqlite(StateDir::of(settings).locate(path, "user database")?),
+        Store::Sqlite(path) => Store::Sqlite(StateDir::of(settings).users(path)?),
         other => other.clone(),
     }))
 }

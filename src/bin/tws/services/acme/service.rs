@@ -71,7 +71,7 @@ pub(crate) fn open(settings: &Settings, owner: Option<&RunAs>) -> Result<Option<
 
 /// Returns the state directory, and the folder of the certificate authority in it.
 pub(crate) fn store(settings: &Settings, acme: &AcmeSettings) -> Result<(PathBuf, CaStore), Error> {
-    let folder = StateDir::of(settings).locate(Path::new("acme"), "folder of certificates")?;
+    let folder = StateDir::of(settings).certificates()?;
     let state_dir = folder.parent().unwrap_or(Path::new("."));
     let ca = CaStore::new(state_dir, acme.directory.url());
     Ok((state_dir.to_owned(), ca))
