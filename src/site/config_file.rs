@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
+use super::keys::is_same_key;
 use super::{
     AuthRequirement, OpenRequest, RootOpener, SITE_FILE, Site, SourceLocation, Store, Symlinks,
 };
@@ -27,9 +28,12 @@ pub struct ConfigFile {
     pub site: Site,
     /// The keys that are not a site's, in alphabetical order.
     pub others: Vec<OtherKey>,
+    /// The keys of tables that take any name: `header` and `media-types`, of all hosts. One that is
+    /// the program's was probably meant to be above the first table.
+    pub free_keys: Vec<OtherKey>,
 }
 
-/// A top-level key that is not a site's.
+/// A key that is not a site's.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OtherKey {
@@ -40,6 +44,21 @@ pub struct OtherKey {
     /// The elements of an array, or the single value: strings unquoted, numbers and booleans as
     /// they are written. `None` for other types: a table, a date, a nested array.
     pub values: Option<Vec<String>>,
+}
+
+impl OtherKey {
+    fn new(key: &Spanned<DeString<'_>>, value: &DeValue<'_>, lines: &LineNumbers) -> Self {
+        Self {
+            name: key.get_ref().to_string(),
+            line: lines.at(key.span().start),
+            values: values(value),
+        }
+    }
+
+    /// Returns whether the name is `key`, perhaps in another spelling: `auth_file`, `Auth-File`.
+    pub fn is_spelling_of(&self, key: &str) -> bool {
+        is_same_key(&self.name, key)
+    }
 }
 
 impl ConfigFile {
@@ -96,6 +115,7 @@ impl ConfigFile {
             is_blank: text.trim_ascii().is_empty(),
             site,
             others,
+            free_keys: free_keys(&sites, &lines),
         })
     }
 
@@ -349,16 +369,26 @@ fn take_others(table: &mut DeTable<'_>, lines: &LineNumbers) -> Vec<OtherKey> {
     let (sites, others): (Vec<_>, Vec<_>) =
         all.partition(|(key, _)| Site::KEYS.contains(&key.get_ref().as_ref()));
     *table = sites.into_iter().collect();
-    let other = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| OtherKey {
-        name: key.get_ref().to_string(),
-        line: lines.at(key.span().start),
-        values: values(&value),
-    };
-    others.into_iter().map(other).collect()
+    let others = others.iter();
+    others
+        .map(|(key, value)| OtherKey::new(key, value.get_ref(), lines))
+        .collect()
 }
 
-fn values(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
-    match value.get_ref() {
+/// Returns the keys of tables that take any name.
+fn free_keys(table: &DeTable<'_>, lines: &LineNumbers) -> Vec<OtherKey> {
+    let rules = elements(table, "header").filter_map(|(_, rule)| rule.as_table());
+    let types = table.get("media-types");
+    let types = types.and_then(|types| types.get_ref().as_table());
+    let free = rules.chain(types).flatten();
+    let own = free.map(|(key, value)| OtherKey::new(key, value.get_ref(), lines));
+    let hosts = elements(table, "host").filter_map(|(_, host)| host.as_table());
+    own.chain(hosts.flat_map(|host| free_keys(host, lines)))
+        .collect()
+}
+
+fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
+    match value {
         DeValue::Array(array) => array.iter().map(|value| scalar(value.get_ref())).collect(),
         one => Some(vec![scalar(one)?]),
     }

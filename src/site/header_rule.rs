@@ -1,12 +1,13 @@
 //! `[[header]]`: header fields for responses, by path, status and media type.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use ::http::{HeaderName, HeaderValue, StatusCode};
+use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::SourceLocation;
+use super::keys::{SITE_KEYS, is_same_key};
 use super::pattern::PathPattern;
 use super::rules::rule;
 use super::values::Strings;
@@ -155,20 +156,106 @@ impl<'de> Deserialize<'de> for HeaderRule {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// The keys of a rule that are no header fields.
+const RULE_KEYS: [&str; 5] = ["path", "always", "status", "media-type", "encoded"];
+
+#[derive(Default)]
 struct RawHeader {
     path: Option<String>,
-    #[serde(default)]
     always: bool,
-    #[serde(default)]
     status: Strings,
-    #[serde(default)]
     media_type: Strings,
-    #[serde(default)]
     encoded: bool,
-    #[serde(flatten)]
-    fields: BTreeMap<String, String>,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Parses the fields while the parser is at each, so that an error has its line.
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RawHeaderVisitor;
+
+        impl<'de> Visitor<'de> for RawHeaderVisitor {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<RawHeader, A::Error> {
+                let mut raw = RawHeader::default();
+                while let Some(key) = table.next_key::<String>()? {
+                    match key.as_str() {
+                        "path" => raw.path = Some(table.next_value()?),
+                        "always" => raw.always = table.next_value()?,
+                        "status" => raw.status = table.next_value()?,
+                        "media-type" => raw.media_type = table.next_value()?,
+                        "encoded" => raw.encoded = table.next_value()?,
+                        name => {
+                            let known = &raw.fields;
+                            let field = table.next_value_seed(FieldSeed { name, known })?;
+                            raw.fields.push(field);
+                        }
+                    }
+                }
+                Ok(raw)
+            }
+        }
+
+        deserializer.deserialize_map(RawHeaderVisitor)
+    }
+}
+
+/// Parses the value of the key `name` as that of a header field.
+struct FieldSeed<'a> {
+    name: &'a str,
+    /// The fields before.
+    known: &'a [(HeaderName, HeaderValue)],
+}
+
+impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
+    type Value = (HeaderName, HeaderValue);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let name = field_name(self.name).map_err(de::Error::custom)?;
+        check_not_a_key(self.name).map_err(de::Error::custom)?;
+        if self.known.iter().any(|(known, _)| *known == name) {
+            return Err(de::Error::custom(
+                "the field is given twice, in upper and lower case; remove one",
+            ));
+        }
+        let value = deserializer.deserialize_str(FieldText)?;
+        let value = field_value(&value).map_err(de::Error::custom)?;
+        Ok((name, value))
+    }
+}
+
+/// Parses the text of a field.
+struct FieldText;
+
+impl Visitor<'_> for FieldText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+/// Rejects a key that is meant for another place: TOML adds it to the table above it.
+fn check_not_a_key(name: &str) -> Result<(), String> {
+    let is_named = |key: &&&str| is_same_key(name, key);
+    if let Some(key) = RULE_KEYS.iter().find(is_named) {
+        return Err(format!("not a header field; write it as {key}"));
+    }
+    if SITE_KEYS.iter().any(|key| is_same_key(name, key)) {
+        return Err(
+            "a key of the site, not a header field; move it above the first [table]".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 impl TryFrom<RawHeader> for HeaderRule {
@@ -178,12 +265,11 @@ impl TryFrom<RawHeader> for HeaderRule {
         let path = raw
             .path
             .ok_or("path is missing; add a pattern such as \"/*.js\"")?;
-        let fields = raw.fields.iter().map(|(name, value)| field(name, value));
         let statuses = raw.status.0.iter().map(|text| StatusRange::parse(text));
         let media_types = raw.media_type.0.iter().map(|text| MediaRange::parse(text));
         Ok(Self {
             path: PathPattern::new(&path)?,
-            fields: fields.collect::<Result<_, _>>()?,
+            fields: raw.fields,
             condition: HeaderCondition {
                 always: raw.always,
                 statuses: statuses.collect::<Result<_, _>>()?,
@@ -207,7 +293,7 @@ impl HeaderRule {
         })?;
         Ok(Self {
             path: PathPattern::every(),
-            fields: vec![field(name.trim(), value.trim())?],
+            fields: vec![(field_name(name.trim())?, field_value(value.trim())?)],
             condition: HeaderCondition::default(),
             encoded: false,
             location: SourceLocation::Flag,
@@ -215,8 +301,8 @@ impl HeaderRule {
     }
 }
 
-/// Parses a header field that a site may set.
-fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+/// Parses the name of a header field that a site may set.
+fn field_name(name: &str) -> Result<HeaderName, String> {
     /// Fields about the connection, the framing or the representation, which only the server knows.
     const SERVER_FIELDS: &[&str] = &[
         "accept-ranges",
@@ -237,10 +323,13 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     if SERVER_FIELDS.contains(&parsed.as_str()) {
         return Err(format!("{name} is set by the server; remove it"));
     }
-    let value = HeaderValue::try_from(value).map_err(|_| {
+    Ok(parsed)
+}
+
+fn field_value(value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::try_from(value).map_err(|_| {
         format!("{value:?} is not the value of a header field; remove control characters")
-    })?;
-    Ok((parsed, value))
+    })
 }
 
 #[cfg(test)]
@@ -293,6 +382,14 @@ mod tests {
             "always = 'yes'",
             "ETag = 'x'",
             "X-A = 1",
+            "X-A = true",
+            "X-A = 'a'\nx-a = 'b'",
+            // Keys of the rule in another spelling, and keys of the site.
+            "media_type = 'text/html'",
+            "Always = 'true'",
+            "index = 'a.html'",
+            "clean_urls = 'on'",
+            "compress = 'off'",
         ] {
             let rule = toml::from_str::<HeaderRule>(&format!("path = '/*'\n{text}\n"));
             assert!(rule.is_err(), "{text}");

@@ -1,7 +1,7 @@
 //! The site file, `.tws.toml`: the settings of a site. It is parsed into types that are valid by
 //! construction; no other file is opened here.
 //!
-//! `values` are its keywords and strings, `rules` its tables, `pattern` the paths in rules,
+//! `keys` are its keys, `values` its keywords and strings, `rules` its tables, `pattern` the paths in rules,
 //! `pattern_index` many of them; `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
 //! too.
 
@@ -9,6 +9,7 @@ mod access;
 #[cfg(feature = "config-file")]
 mod config_file;
 mod header_rule;
+mod keys;
 pub(crate) mod pattern;
 mod pattern_index;
 mod rewrite;
@@ -202,34 +203,5 @@ pub struct Site {
 
 impl Site {
     /// The keys at the top of a site file.
-    pub const KEYS: &[&str] = &[
-        "index",
-        "clean-urls",
-        "listing",
-        "readme",
-        "archive",
-        "archive-max",
-        "compress",
-        "etag",
-        "symlinks",
-        "hidden",
-        "keep-previous",
-        "spa",
-        "cors",
-        "charset",
-        "route",
-        "redirect",
-        "rewrite",
-        "header",
-        "auth",
-        "access",
-        "error-pages",
-        "media-types",
-        "users",
-        "upload",
-        "manage",
-        "host",
-        "names",
-        "root",
-    ];
+    pub const KEYS: &[&str] = keys::SITE_KEYS;
 }

@@ -193,6 +193,18 @@ fn error_states_line_key_cause_and_remedy() {
             ":1: redirect: status must be one of 301, 302, 307, 308 (got 200)",
         ),
         (
+            "[[header]]\npath = '/*'\nX-A = 5",
+            ":3: header.X-A: must be a string in quotes (got integer 5)",
+        ),
+        (
+            "[[header]]\npath = '/*'\nclean-urls = true",
+            ":3: header.clean-urls: a key of the site, not a header field; move it above the first [table]",
+        ),
+        (
+            "[[header]]\npath = '/*'\nmedia_type = 'text/html'",
+            ":3: header.media_type: not a header field; write it as media-type",
+        ),
+        (
             "[upload]\nmax = '1 GB'",
             ":2: upload.max: must be a size such as 512 KiB, 100 MiB or 1 GiB (got \"1 GB\")",
         ),

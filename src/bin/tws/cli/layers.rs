@@ -275,6 +275,7 @@ impl LayerParser {
 
     /// Adds the keys of the settings file that are no rules of the site.
     fn add_config_file(&mut self, file: &ConfigFile, site_file: &SiteFileSource) {
+        self.check_free_keys(file);
         let folder = file.path.parent().unwrap_or(Path::new(""));
         for key in &file.others {
             let place = format!("{}:{}", file.path.display(), key.line);
@@ -287,6 +288,42 @@ impl LayerParser {
                     });
                 }
                 Err(reason) => self.errors.push(failure(reason)),
+            }
+        }
+    }
+
+    /// Rejects settings that are keys of the table above them, where any name is allowed.
+    fn check_free_keys(&mut self, file: &ConfigFile) {
+        /// The types of media types (RFC 6838 §4.2); another one is a path. An extension may have the
+        /// name of a setting.
+        const TYPES: &[&str] = &[
+            "application",
+            "audio",
+            "font",
+            "image",
+            "message",
+            "model",
+            "multipart",
+            "text",
+            "video",
+        ];
+        let is_media_type = |value: &String| {
+            let (kind, _) = value.split_once('/').unwrap_or_default();
+            TYPES.contains(&kind)
+        };
+        for key in &file.free_keys {
+            let mut settings = self.parser.settings();
+            let setting = settings.find(|(_, long)| {
+                flags::key(long) != FileKey::NotInFile && key.is_spelling_of(long)
+            });
+            if setting.is_some() && !key.values.iter().flatten().all(is_media_type) {
+                self.errors.push(ConfigError::Failure(format!(
+                    "{}:{}: {}: a setting, which the table above takes as its own; move it above the \
+                     first [table]",
+                    file.path.display(),
+                    key.line,
+                    key.name
+                )));
             }
         }
     }

@@ -374,6 +374,24 @@ fn errors_name_the_variable_or_the_line_of_the_file() {
         ),
         (
             &[],
+            FileKind::Config,
+            "[[header]]\npath = '/*'\nX-A = 'a'\nauth_file = 'users'",
+            &["tws.toml:4: auth_file: a setting, ", "move it above"],
+        ),
+        (
+            &[],
+            FileKind::Config,
+            "[[host]]\nnames = ['a']\nroot = 'a'\n[[host.header]]\npath = '/*'\nport = '80'",
+            &["tws.toml:6: port: a setting, "],
+        ),
+        (
+            &[],
+            FileKind::Config,
+            "[media-types]\nport = 'text/plain'\ndirectory = 'srv/www'",
+            &["tws.toml:3: directory: a setting, "],
+        ),
+        (
+            &[],
             FileKind::Root,
             "bind = '::'",
             &[
