@@ -31,6 +31,13 @@ pub enum Error {
     },
     /// A setting is invalid; the text names it and the remedy.
     Setting(String),
+    /// An error about something that is written in a settings file.
+    Located {
+        /// The beginning of the message: file, line and host.
+        location: String,
+        /// The error.
+        error: Box<Self>,
+    },
     /// The system refused a resource that every server needs (a thread, an epoll descriptor).
     System {
         /// The operation that failed, as a verb.
@@ -67,6 +74,27 @@ impl Error {
         };
         let reason = format!("no write permission in {}", folder.display());
         Self::path("create", path, io::Error::other(reason))
+    }
+
+    /// Returns the error of what is written at a location, the beginning of the message; see
+    /// [`SourceLocation::prefix`](crate::site::SourceLocation::prefix). It may be empty.
+    #[must_use]
+    pub fn at(self, location: String) -> Self {
+        if location.is_empty() {
+            return self;
+        }
+        Self::Located {
+            location,
+            error: Box::new(self),
+        }
+    }
+
+    /// Returns the error without its location.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Located { error, .. } => error.cause(),
+            _ => self,
+        }
     }
 
     /// Returns the error of a setting that needs a feature of which this build is without.
@@ -128,6 +156,7 @@ impl fmt::Display for Error {
                 }
             }
             Self::Setting(text) => f.write_str(text),
+            Self::Located { location, error } => write!(f, "{location}{error}"),
             Self::System { doing, source } => {
                 write!(f, "cannot {doing}: ")?;
                 write_reason(f, source)
@@ -152,6 +181,7 @@ impl std::error::Error for Error {
             Self::Bind { source, .. } | Self::Path { source, .. } | Self::System { source, .. } => {
                 Some(source)
             }
+            Self::Located { error, .. } => error.source(),
             Self::Setting(_) => None,
         }
     }

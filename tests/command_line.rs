@@ -682,6 +682,79 @@ fn check_reports_unusable_and_conflicting_addresses() {
 }
 
 #[test]
+fn messages_about_a_settings_file_name_line_and_host() {
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    for name in ["site", "etc"] {
+        fs::create_dir(folder.path().join(name)).expect("create directory");
+    }
+    let host = "[[host]]\nnames = ['a.test']\nroot = '../site'\n";
+    let table = [
+        (
+            "warning",
+            "[[route]]\npath = '/x'\nfile = 'none'\n",
+            "3: route /x: ",
+        ),
+        ("warning", "spa = 'none.html'\n", "3: spa: "),
+        (
+            "warning",
+            "[error-pages]\n404 = 'none'\n",
+            "4: error page 404: ",
+        ),
+        (
+            "warning",
+            "[error-pages]\n413 = 'none'\n",
+            "4: error page 413 ",
+        ),
+        (
+            "warning",
+            "[media-types]\n'a.b' = 'text/plain'\n",
+            "4: media type ",
+        ),
+        (
+            "warning",
+            &format!("{host}spa = 'none.html'\n"),
+            "6: host a.test: spa: ",
+        ),
+        (
+            "warning",
+            &format!("{host}[host.error-pages]\n413 = 'none'\n"),
+            "7: host a.test: error page 413 ",
+        ),
+        (
+            "error",
+            &host.replace("site", "none"),
+            "5: host a.test: cannot serve ",
+        ),
+        (
+            "error",
+            &format!("{host}hidden = 1\n"),
+            "6: host a.test: hidden: ",
+        ),
+        ("error", "tls-key = 'none'\n", "3: "),
+        ("error", "redirect-http = 81\n", "3: --redirect-http: "),
+        ("error", "access-log = 'none/log'\n", "3: cannot write "),
+        ("error", "auth-file = 'none'\n", "3: "),
+        ("error", "[[auth]]\npath = '/*'\nfile = 'none'\n", "3: "),
+        (
+            "error",
+            &format!("{host}auth = [{{ path = '/*', file = 'none' }}]\n"),
+            "6: host a.test: ",
+        ),
+    ];
+    for (kind, text, expected) in table {
+        let text = format!("directory = '../site'\nport = 0\n{text}");
+        fs::write(folder.path().join("etc/tws.toml"), &text).expect("write file");
+        let output = tws(folder.path(), &["check", "--config=etc/tws.toml"]);
+        let found = String::from_utf8_lossy(&output.stdout);
+        let line = format!("{kind}: etc/tws.toml:{expected}");
+        assert!(
+            found.lines().any(|found| found.starts_with(&line)),
+            "{line} in {found}"
+        );
+    }
+}
+
+#[test]
 fn folder_named_like_subcommand_is_served_as_path() {
     let folder = tempfile::tempdir().expect("create temporary directory");
     for name in ["check", "man", "completions"] {

@@ -125,7 +125,8 @@ impl StaticFiles {
             // The rules of the default site about access come first, on every host.
             host_site.access.splice(0..0, site.access.iter().cloned());
             host_site.auth.splice(0..0, site.auth.iter().cloned());
-            let files = SiteFiles::open(&path.join(root), &host_site, opener)?;
+            let files = SiteFiles::open(&path.join(root), &host_site, opener)
+                .map_err(|error| error.at(host.location_of("root").prefix()))?;
             named.push((host.names.clone(), Arc::new(files)));
         }
         let hosts = Arc::new(VirtualHosts { default, named });

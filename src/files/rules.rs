@@ -21,7 +21,7 @@ use crate::http::target::Target;
 use crate::http::{Request, Response, error_page, target};
 use crate::site::{
     self, Compress, ErrorStatus, EtagSource, FileName, HeaderRule, Listing, PatternIndex, Readme,
-    RedirectRule, RewriteRule, Site, SpaRule,
+    RedirectRule, RewriteRule, Site, SourceLocation, SpaRule,
 };
 
 /// The rules of one site: redirects, routes, fields, and what is served at all.
@@ -34,6 +34,7 @@ pub(super) struct Rules {
     pub(super) dot_files: DotFiles,
     /// Names beneath the root that are never served, such as the password file.
     pub(super) hidden_names: Vec<Vec<u8>>,
+    pub(super) mentioned_files: Vec<MentionedFile>,
     pub(super) listing: Listing,
     pub(super) readme: Readme,
     pub(super) compress: Compress,
@@ -159,6 +160,41 @@ pub(super) enum ServeScope {
     RoutesOnly,
 }
 
+/// A file that a rule mentions.
+#[derive(Debug)]
+pub(super) struct MentionedFile {
+    pub(super) name: Vec<u8>,
+    /// The rule and where it is written, for messages.
+    pub(super) rule: String,
+}
+
+/// Returns the files that the rules of a site mention.
+fn mentioned_files(site: &Site) -> Vec<MentionedFile> {
+    let mention = |location: SourceLocation, rule: String, name: &FileName| MentionedFile {
+        name: name.as_str().into(),
+        rule: location.prefix() + &rule,
+    };
+    let routes = site.routes.iter().filter_map(|route| match &route.source {
+        site::RouteSource::File(name) => {
+            let rule = format!("route {}", route.path);
+            Some(mention(route.location.clone(), rule, name))
+        }
+        site::RouteSource::Zeros(_) => None,
+    });
+    let pages = site.error_pages.iter().map(|(status, name)| {
+        let location = site.location_of(&format!("error-pages.{status}"));
+        mention(location, format!("error page {status}"), name)
+    });
+    let spa = site.spa.iter().map(|rule| {
+        let name = match rule.path.as_str() {
+            "/" => "spa".to_owned(),
+            path => format!("spa {path}"),
+        };
+        mention(rule.location.clone(), name, &rule.page)
+    });
+    routes.chain(pages).chain(spa).collect()
+}
+
 impl Rules {
     pub(super) fn new(site: &Site) -> Result<Self, Error> {
         let mut routes = HashMap::new();
@@ -181,6 +217,7 @@ impl Rules {
         let is_fallback = |rule: &&RewriteRule| rule.missing;
         let rewrites = || site.rewrites.iter();
         Ok(Self {
+            mentioned_files: mentioned_files(site),
             index,
             clean_urls: if site.clean_urls {
                 CleanUrls::On
@@ -389,30 +426,6 @@ impl Rules {
     /// Returns the application that a path belongs to.
     pub(super) fn application(&self, path: &[u8]) -> Option<&SpaRule> {
         self.spa.iter().find(|rule| rule.contains(path))
-    }
-
-    /// Returns the names of the files that the rules mention.
-    pub(super) fn mentioned_files(&self) -> impl Iterator<Item = (String, &[u8])> {
-        let routes = self.routes.iter().filter_map(|(path, to)| match to {
-            RouteTarget::File(name) => {
-                let rule = format!("route {}", String::from_utf8_lossy(path));
-                Some((rule, &name[..]))
-            }
-            RouteTarget::Generated(_) => None,
-        });
-        let page = |(status, name): (&ErrorStatus, _)| {
-            let name: &FileName = name;
-            (format!("error page {status}"), name.as_str().as_bytes())
-        };
-        let pages = self.error_pages.iter().map(page);
-        let spa = self.spa.iter().map(|rule| {
-            let name = match rule.path.as_str() {
-                "/" => "spa".to_owned(),
-                path => format!("spa {path}"),
-            };
-            (name, rule.page.as_str().as_bytes())
-        });
-        routes.chain(pages).chain(spa)
     }
 
     /// Returns the response with the built-in page of an error.

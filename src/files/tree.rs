@@ -18,7 +18,7 @@ use super::inotify::{DirectoryWatches, WatchedDirectory};
 use super::listing::SharedListing;
 use super::representation::Representation;
 use super::root::{Blocking, FileId, InodeId, OpenedPath, Root, ServerFiles};
-use super::rules::{RouteTarget, Rules, ServeScope};
+use super::rules::{MentionedFile, RouteTarget, Rules, ServeScope};
 use super::single_flight::{SingleFlight, Ticket};
 use crate::error::Error;
 use crate::semaphore::Semaphore;
@@ -431,12 +431,12 @@ impl Tree {
     /// `spa: index.html`.
     pub(super) fn missing_files(&self) -> impl Iterator<Item = String> {
         let snapshot = self.snapshot_blocking(Instant::now());
-        let is_missing = move |(_, name): &(String, &[u8])| {
-            let opened = snapshot.root.get(name, Blocking::Allowed);
+        let is_missing = move |file: &&MentionedFile| {
+            let opened = snapshot.root.get(&file.name, Blocking::Allowed);
             !matches!(opened, Ok(OpenedPath::File(_)))
         };
-        let mentioned = self.rules.mentioned_files().filter(is_missing);
-        mentioned.map(|(rule, name)| format!("{rule}: {}", String::from_utf8_lossy(name)))
+        let missing = self.rules.mentioned_files.iter().filter(is_missing);
+        missing.map(|file| format!("{}: {}", file.rule, String::from_utf8_lossy(&file.name)))
     }
 
     /// Locks the entity tags made from file contents.

@@ -75,6 +75,11 @@ impl AuthRule {
         }
     }
 
+    /// Returns where the rule is written.
+    pub fn location(&self) -> &SourceLocation {
+        &self.location
+    }
+
     /// Returns whether a password is required for every path.
     pub fn protects_everything(&self) -> bool {
         let is_password = matches!(self.requirement, AuthRequirement::Password(_));

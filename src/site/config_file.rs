@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,7 +13,8 @@ use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
 use super::keys::is_same_key;
 use super::{
-    AuthRequirement, OpenRequest, RootOpener, SITE_FILE, Site, SourceLocation, Store, Symlinks,
+    AuthRequirement, OpenRequest, RootOpener, SITE_FILE, SettingsSource, Site, SourceLocation,
+    Store, Symlinks,
 };
 use crate::error::Error;
 
@@ -92,9 +94,11 @@ impl ConfigFile {
         let lines = LineNumbers::of(text);
         let others = take_others(table.get_mut(), &lines);
         let sites = table.get_ref().clone();
-        let mut site = Site::deserialize(Deserializer::from(table))
-            .map_err(|error| at(start_of(&error), &value_error(&error)))?;
-        locate(&mut site, &sites, &lines);
+        let mut site = Site::deserialize(Deserializer::from(table)).map_err(|error| {
+            let start = start_of(&error);
+            at(start, &value_error(&error, host_at(&sites, start)))
+        })?;
+        locate(&mut site, &sites, &lines, path);
         let folder = path.parent().unwrap_or(Path::new(""));
         let hosts = site.hosts.iter_mut().flat_map(|host| &mut host.auth);
         for rule in site.auth.iter_mut().chain(hosts) {
@@ -261,36 +265,62 @@ fn unreadable(path: &Path, source: io::Error) -> Error {
     Error::path("read the settings file", path, source)
 }
 
-/// Records the line of each rule.
-pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, lines: &LineNumbers) {
-    let locations =
-        |key| elements(table, key).map(|(start, _)| SourceLocation::Line(lines.at(start)));
-    for (rule, location) in site.routes.iter_mut().zip(locations("route")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.redirects.iter_mut().zip(locations("redirect")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.rewrites.iter_mut().zip(locations("rewrite")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.spa.iter_mut().zip(locations("spa")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.auth.iter_mut().zip(locations("auth")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.access.iter_mut().zip(locations("access")) {
-        rule.location = location;
-    }
-    for (rule, location) in site.headers.iter_mut().zip(locations("header")) {
-        rule.location = location;
-    }
+/// Records where each rule and key of a site, and of its hosts, is written.
+pub(super) fn locate(site: &mut Site, table: &DeTable<'_>, lines: &LineNumbers, file: &Path) {
+    let source = Arc::new(SettingsSource {
+        file: file.to_owned(),
+        host: site.names.first().map(|name| name.as_str().to_owned()),
+    });
+    let at = |start| SourceLocation::Line {
+        source: Arc::clone(&source),
+        line: lines.at(start),
+    };
+    site.key_locations = keys(table).map(|(key, start)| (key, at(start))).collect();
+    let locations = |key| elements(table, key).map(|(start, _)| at(start));
+    let rules = site.routes.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("route"));
+    let rules = site.redirects.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("redirect"));
+    let rules = site.rewrites.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("rewrite"));
+    let rules = site.auth.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("auth"));
+    let rules = site.access.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("access"));
+    let rules = site.headers.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations("header"));
+    // `spa` may be one string.
+    let spa = site.location_of("spa");
+    let locations = locations("spa").chain([spa]);
+    let rules = site.spa.iter_mut().map(|rule| &mut rule.location);
+    set_each(rules, locations);
     for (host, (_, element)) in site.hosts.iter_mut().zip(elements(table, "host")) {
         if let DeValue::Table(table) = element {
-            locate(host, table, lines);
+            locate(host, table, lines, file);
         }
     }
+}
+
+fn set_each<'r>(
+    rules: impl Iterator<Item = &'r mut SourceLocation>,
+    locations: impl Iterator<Item = SourceLocation>,
+) {
+    for (rule, location) in rules.zip(locations) {
+        *rule = location;
+    }
+}
+
+/// Returns the keys of a table with their offsets, and those of the tables in it (`error-pages.404`).
+fn keys(table: &DeTable<'_>) -> impl Iterator<Item = (String, usize)> {
+    table.iter().flat_map(|(key, value)| {
+        let name = key.get_ref();
+        let inner = value.get_ref().as_table().into_iter().flatten();
+        let inner = inner.map(move |(key, _)| {
+            let path = format!("{name}.{}", key.get_ref());
+            (path, key.span().start)
+        });
+        std::iter::once((name.to_string(), key.span().start)).chain(inner)
+    })
 }
 
 /// Rejects what would let the site file of a root reach out of the root. The error has the offset of
@@ -476,9 +506,9 @@ fn syntax_error(message: &str, line: &str) -> String {
     }
 }
 
-/// Rephrases an error of serde about the value of a key, on one line that begins with the key. A string
-/// value is not repeated where it may contain a password.
-fn value_error(error: &toml::de::Error) -> String {
+/// Rephrases an error of serde about the value of a key, on one line that begins with the key, after the
+/// host if there is one. A string value is not repeated where it may contain a password.
+fn value_error(error: &toml::de::Error, host: Option<&str>) -> String {
     let message = error.message().replace('\n', " ");
     let reason = match message.split_once(", expected ") {
         Some((problem, expected)) => mismatch(problem, expected),
@@ -489,10 +519,27 @@ fn value_error(error: &toml::de::Error) -> String {
         Some(format!("the key `{key}` is missing; add it"))
     };
     let reason = reason.or_else(missing).unwrap_or_else(|| message.clone());
-    match path_of_keys(error) {
-        Some(keys) if !reason.starts_with(&keys) => format!("{keys}: {reason}"),
-        _ => reason,
+    let Some(keys) = path_of_keys(error) else {
+        return reason;
+    };
+    let (host, key) = match (host, keys.strip_prefix("host.")) {
+        (Some(host), Some(key)) => (format!("host {host}: "), key),
+        _ => (String::new(), keys.as_str()),
+    };
+    if reason.starts_with(key) {
+        format!("{host}{reason}")
+    } else {
+        format!("{host}{key}: {reason}")
     }
+}
+
+/// Returns the first name of the `[[host]]` around an offset.
+fn host_at<'t>(table: &'t DeTable<'_>, offset: usize) -> Option<&'t str> {
+    let (_, host) = elements(table, "host")
+        .take_while(|(start, _)| *start <= offset)
+        .last()?;
+    let names = host.as_table()?.get("names")?.get_ref().as_array()?;
+    names.first()?.get_ref().as_str()
 }
 
 /// Rephrases a mismatch of types or names in the terms of TOML.

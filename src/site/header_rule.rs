@@ -296,7 +296,7 @@ impl HeaderRule {
             fields: vec![(field_name(name.trim())?, field_value(value.trim())?)],
             condition: HeaderCondition::default(),
             encoded: false,
-            location: SourceLocation::Flag,
+            location: SourceLocation::Flag("--header"),
         })
     }
 }

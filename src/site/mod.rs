@@ -2,7 +2,7 @@
 //! construction; no other file is opened here.
 //!
 //! `keys` are its keys, `values` its keywords and strings, `rules` its tables, `pattern` the paths in rules,
-//! `pattern_index` many of them; `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
+//! `pattern_index` many of them; `location` says where rules are written, `warnings` finds rules without effect. `config_file` is a whole file, which may have other keys
 //! too.
 
 mod access;
@@ -10,6 +10,7 @@ mod access;
 mod config_file;
 mod header_rule;
 mod keys;
+mod location;
 pub(crate) mod pattern;
 mod pattern_index;
 mod rewrite;
@@ -27,10 +28,12 @@ pub use access::{AccessRule, AuthRequirement, AuthRule, RequiredPasswords};
 #[cfg(feature = "config-file")]
 pub use config_file::{ConfigFile, OtherKey};
 pub use header_rule::HeaderRule;
+#[cfg(feature = "config-file")]
+use location::SettingsSource;
+pub use location::SourceLocation;
 pub(crate) use pattern_index::PatternIndex;
 pub use rewrite::{RewriteRule, SpaRule};
 pub use root_opener::{DirectoryId, OpenRequest, RootOpener};
-pub(crate) use rules::SourceLocation;
 pub use rules::{
     ErrorStatus, Manage, PostgresUrl, RedirectRule, RouteRule, RouteSource, Store, Upload,
     UsersConfig,
@@ -199,9 +202,18 @@ pub struct Site {
     pub names: Vec<HostName>,
     /// In `[[host]]`: its folder, relative to the default root.
     pub root: Option<PathBuf>,
+    /// Where the keys are written: `spa`, `error-pages.404`.
+    #[serde(skip)]
+    pub(crate) key_locations: BTreeMap<String, SourceLocation>,
 }
 
 impl Site {
+    /// Returns where a key is written; that of a page or a media type is `error-pages.404` or
+    /// `media-types.md`.
+    pub fn location_of(&self, key: &str) -> SourceLocation {
+        self.key_locations.get(key).cloned().unwrap_or_default()
+    }
+
     /// The keys at the top of a site file.
     pub const KEYS: &[&str] = keys::SITE_KEYS;
 }

@@ -40,11 +40,11 @@ pub struct SpaRule {
 
 impl SpaRule {
     /// The application of a whole site.
-    pub fn of_site(page: FileName) -> Self {
+    pub fn of_site(page: FileName, location: SourceLocation) -> Self {
         Self {
             path: "/".to_owned(),
             page,
-            location: SourceLocation::default(),
+            location,
         }
     }
 
@@ -173,7 +173,7 @@ pub(super) fn spa_rules<'de, D: Deserializer<'de>>(
 
         fn visit_str<E: de::Error>(self, page: &str) -> Result<Self::Value, E> {
             let page = page.parse().map_err(E::custom)?;
-            Ok(vec![SpaRule::of_site(page)])
+            Ok(vec![SpaRule::of_site(page, SourceLocation::default())])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {

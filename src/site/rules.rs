@@ -12,7 +12,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::pattern::{PathPattern, RedirectTemplate};
-use super::{Deletion, FileName, Size};
+use super::{Deletion, FileName, Size, SourceLocation};
 use crate::error::SettingError;
 use crate::http::target::{Target, encode_path};
 
@@ -48,30 +48,6 @@ pub struct RedirectRule {
     /// 301, 302, 307 or 308.
     pub(crate) status: StatusCode,
     pub(crate) location: SourceLocation,
-}
-
-/// Where a rule was written, for messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SourceLocation {
-    /// Not in a file.
-    #[default]
-    Unknown,
-    /// In this line of the site file, counted from 1.
-    #[cfg_attr(not(feature = "config-file"), expect(dead_code))]
-    Line(usize),
-    /// In the flag `--header`.
-    Flag,
-}
-
-/// Displays the location as a suffix of the rule.
-impl fmt::Display for SourceLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => Ok(()),
-            Self::Line(line) => write!(f, " (line {line})"),
-            Self::Flag => f.write_str(" (--header)"),
-        }
-    }
 }
 
 /// Displays the rule on one line, with its location.

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use ::http::header::VARY;
 use ::http::{HeaderName, Method};
@@ -22,22 +21,14 @@ type Warning = (SourceLocation, String);
 impl Site {
     /// Returns one line for each rule without effect: rules after others that match all of their
     /// paths, patterns that no path matches, redirect loops, host names that no request can have.
-    pub fn warnings(&self, file: &Path) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let budget = Budget::new();
         let mut warnings = self.own_warnings(&budget);
         for (index, host) in self.hosts.iter().enumerate() {
-            let name = host.names.first().map_or("", HostName::as_str);
-            let of_names = host.host_name_warnings(&self.hosts[..index], &budget);
-            let of_host = of_names.into_iter().chain(host.own_warnings(&budget));
-            warnings
-                .extend(of_host.map(|(location, text)| (location, format!("host {name}: {text}"))));
+            warnings.extend(host.host_name_warnings(&self.hosts[..index], &budget));
+            warnings.extend(host.own_warnings(&budget));
         }
-        let file = file.display();
-        let line = |(location, text): Warning| match location {
-            SourceLocation::Line(line) => format!("{file}:{line}: {text}"),
-            SourceLocation::Flag => format!("--header: {text}"),
-            SourceLocation::Unknown => format!("{file}: {text}"),
-        };
+        let line = |(location, text): Warning| location.prefix() + &text;
         warnings.into_iter().map(line).collect()
     }
 
@@ -50,17 +41,20 @@ impl Site {
             .filter_map(|(index, rule)| {
                 let text = rules.redirect_warning(index, rule)?;
                 Some((
-                    rule.location,
+                    rule.location.clone(),
                     format!("redirect {} → {} {text}", rule.from, rule.to),
                 ))
             });
         let routes = self.routes.iter().enumerate().filter_map(|(index, rule)| {
             let text = rules.route_warning(index, rule)?;
-            Some((rule.location, format!("route {} {text}", rule.path)))
+            Some((rule.location.clone(), format!("route {} {text}", rule.path)))
         });
         let headers = self.headers.iter().enumerate().filter_map(|(index, rule)| {
             let text = rules.header_warning(index, rule)?;
-            Some((rule.location, format!("header {} {text}", rule.path)))
+            Some((
+                rule.location.clone(),
+                format!("header {} {text}", rule.path),
+            ))
         });
         let rewrites = self
             .rewrites
@@ -69,7 +63,7 @@ impl Site {
             .filter_map(|(index, rule)| {
                 let text = rules.rewrite_warning(index, rule)?;
                 Some((
-                    rule.location,
+                    rule.location.clone(),
                     format!("rewrite {} → {} {text}", rule.from, rule.to),
                 ))
             });
@@ -81,8 +75,8 @@ impl Site {
             .chain(rewrites)
             .chain(headers)
             .collect();
-        let others = self.error_page_warnings().chain(self.media_type_warnings());
-        all.extend(others.map(|text| (SourceLocation::Unknown, text)));
+        all.extend(self.error_page_warnings());
+        all.extend(self.media_type_warnings());
         all
     }
 
@@ -94,7 +88,7 @@ impl Site {
             known.entry(&rule.path).or_insert(rule);
             let first = first?;
             Some((
-                rule.location,
+                rule.location.clone(),
                 format!("spa {} is never used: {first} comes first", rule.path),
             ))
         })
@@ -104,20 +98,20 @@ impl Site {
     fn access_warnings(&self) -> impl Iterator<Item = Warning> {
         let passwords = self.auth.iter().map(|rule| {
             let reason = unmatched(&rule.path);
-            (rule.location, &rule.path, "auth", reason)
+            (&rule.location, &rule.path, "auth", reason)
         });
         let networks = self.access.iter().map(|rule| {
             let reason = unmatched(&rule.path);
-            (rule.location, &rule.path, "access", reason)
+            (&rule.location, &rule.path, "access", reason)
         });
         passwords
             .chain(networks)
             .filter_map(|(location, path, kind, reason)| {
-                Some((location, format!("{kind} {path} {}", reason?)))
+                Some((location.clone(), format!("{kind} {path} {}", reason?)))
             })
     }
 
-    fn error_page_warnings(&self) -> impl Iterator<Item = String> {
+    fn error_page_warnings(&self) -> impl Iterator<Item = Warning> {
         let unseen = self
             .error_pages
             .iter()
@@ -126,29 +120,31 @@ impl Site {
             let page = page.as_str();
             let statuses = ErrorStatus::WITH_PAGE.map(|status| status.to_string());
             let statuses = statuses.join(", ");
-            format!(
+            let text = format!(
                 "error page {status} = {page:?} is never used: only these errors have one: {statuses}"
-            )
+            );
+            (self.location_of(&format!("error-pages.{status}")), text)
         })
     }
 
-    fn media_type_warnings(&self) -> impl Iterator<Item = String> {
+    fn media_type_warnings(&self) -> Vec<Warning> {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         let mut warnings = Vec::new();
+        let mut warn = |key: &str, text| {
+            warnings.push((self.location_of(&format!("media-types.{key}")), text));
+        };
         // In the order of precedence: the last of several is used.
         for key in self.media_types.keys() {
             let extension = key.trim_start_matches('.').to_ascii_lowercase();
             if extension.contains(['.', '/']) {
-                warnings.push(format!(
-                    "media type {key:?} applies to no file: an extension is what follows the last dot"
-                ));
+                let text = "applies to no file: an extension is what follows the last dot";
+                warn(key, format!("media type {key:?} {text}"));
             } else if let Some(other) = known.insert(extension, key) {
-                warnings.push(format!(
-                    "media type {other:?} is never used: {key:?} is the same extension"
-                ));
+                let text = format!("is never used: {key:?} is the same extension");
+                warn(other, format!("media type {other:?} {text}"));
             }
         }
-        warnings.into_iter()
+        warnings
     }
 
     /// Returns warnings about names of this host without effect: a host before it has precedence,
@@ -174,7 +170,7 @@ impl Site {
         };
         let warnings = names.filter_map(warn);
         warnings
-            .map(|text| (SourceLocation::Unknown, text))
+            .map(|text| (self.location_of("names"), text))
             .collect()
     }
 }
@@ -381,7 +377,7 @@ impl<'a> RuleIndex<'a> {
             .map(|position| position as usize)
             .filter(|position| *position > index)
             .map(|position| &self.site.headers[position])
-            .filter(|other| other.location != SourceLocation::Flag)
+            .filter(|other| !matches!(other.location, SourceLocation::Flag(_)))
             .filter(|other| other.condition.covers(&rule.condition))
             .collect();
         let replacing = |name: &HeaderName| {

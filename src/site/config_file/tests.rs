@@ -214,7 +214,7 @@ fn error_states_line_key_cause_and_remedy() {
         ),
         (
             "[[host]]\nnames = ['a']\nroot = 'a'\nhidden = 2",
-            ":4: host.hidden: must be true or false (got integer 2)",
+            ":4: host a: hidden: must be true or false (got integer 2)",
         ),
         (
             "[[host]]\nroot = 'a'",

@@ -1,11 +1,13 @@
+use std::path::Path;
+
 use super::*;
 
 fn warnings(text: &str) -> Vec<String> {
     let mut site: Site = toml::from_str(text).expect("a site");
     let table = toml::de::DeTable::parse(text).expect("a table");
     let lines = crate::site::config_file::LineNumbers::of(text);
-    crate::site::config_file::locate(&mut site, table.get_ref(), &lines);
-    site.warnings(Path::new("f"))
+    crate::site::config_file::locate(&mut site, table.get_ref(), &lines, Path::new("f"));
+    site.warnings()
 }
 
 /// From and to.
@@ -66,7 +68,7 @@ fn header_flag_causes_no_warning() {
     let text = "[[header]]\npath = \"/a\"\nX-A = \"1\"\n";
     let mut site: Site = toml::from_str(text).expect("a site");
     site.headers.extend(HeaderRule::for_all("X-A: 2"));
-    assert_eq!(site.warnings(Path::new("f")), Vec::<String>::new());
+    assert_eq!(site.warnings(), Vec::<String>::new());
 }
 
 #[test]
@@ -231,24 +233,24 @@ fn other_rules_without_effect_are_warned_about() {
         ),
         (
             "[error-pages]\n413 = \"no.html\"\n",
-            "f: error page 413 = \"no.html\" is never used",
+            "f:2: error page 413 = \"no.html\" is never used",
         ),
         (
             "[media-types]\n\"tar.gz\" = \"application/gzip\"\n",
-            "f: media type \"tar.gz\" applies to no file: an extension is what follows the last dot",
+            "f:2: media type \"tar.gz\" applies to no file: an extension is what follows the last dot",
         ),
         (
             "[media-types]\nMD = \"text/plain\"\nmd = \"text/markdown\"\n",
-            "f: media type \"MD\" is never used: \"md\" is the same extension",
+            "f:2: media type \"MD\" is never used: \"md\" is the same extension",
         ),
         (
             "[[host]]\nnames = [\"*.example.org\"]\nroot = \"a\"\n\
              [[host]]\nnames = [\"b.test\", \"*.a.example.org\"]\nroot = \"b\"\n",
-            "f: host b.test: the name \"*.a.example.org\" is never used: \"*.example.org\" of an earlier host matches the same",
+            "f:5: host b.test: the name \"*.a.example.org\" is never used: \"*.example.org\" of an earlier host matches the same",
         ),
         (
             "[[host]]\nnames = [\"a..b\"]\nroot = \"a\"\n",
-            "f: host a..b: no request can have the name \"a..b\"",
+            "f:2: host a..b: no request can have the name \"a..b\"",
         ),
         (
             "[[host]]\nnames = [\"a\"]\nroot = \"a\"\n[[host.redirect]]\nfrom = \"/a\"\nto = \"/a\"\n",

@@ -41,7 +41,7 @@ impl Exit {
 
     /// Returns `error`, with advice if it says that `root` does not exist. `typed` are the arguments.
     pub(crate) fn with_advice(error: &Error, root: &Path, typed: &[OsString]) -> Self {
-        let is_missing_root = matches!(error, Error::Path { purpose: "serve", path, source }
+        let is_missing_root = matches!(error.cause(), Error::Path { purpose: "serve", path, source }
             if path == root && source.kind() == io::ErrorKind::NotFound);
         let advice = messages::advice_on_root(root, typed).filter(|_| is_missing_root);
         let text = match advice {

@@ -26,6 +26,7 @@ use super::aliases;
 use super::command::{self, FlagParser};
 use super::exit::{ConfigError, Exit};
 use super::flags::{self, FileKey, Flags};
+use super::key_locations::KeyLocations;
 use super::messages::{self, nearest};
 use super::raw_args::RawArgs;
 
@@ -51,6 +52,8 @@ pub(super) struct ConfigLayers {
     pub(super) warnings: Vec<String>,
     /// The settings that are wrong. They are left out of `flags`.
     pub(super) errors: Vec<ConfigError>,
+    /// Where the settings file sets the other ones.
+    pub(super) key_locations: KeyLocations,
 }
 
 /// Which settings file is read.
@@ -83,6 +86,7 @@ impl ConfigLayers {
             flags: parser.flags,
             warnings,
             errors: parser.errors,
+            key_locations: parser.key_locations,
         })
     }
 }
@@ -138,6 +142,7 @@ struct LayerParser {
     /// Those that the current layer has added.
     added: Vec<String>,
     errors: Vec<ConfigError>,
+    key_locations: KeyLocations,
 }
 
 impl LayerParser {
@@ -166,6 +171,7 @@ impl LayerParser {
             decided: BTreeSet::new(),
             added: Vec::new(),
             errors: Vec::new(),
+            key_locations: KeyLocations::default(),
         };
         layers.decide(&matches)?;
         Ok(layers)
@@ -283,6 +289,9 @@ impl LayerParser {
             match self.arg_of_key(key, site_file) {
                 Ok((arg, values)) => {
                     let values = values.iter().map(|value| relative_to(folder, &arg, value));
+                    if !self.decided.contains(&key.name) {
+                        self.key_locations.add(&key.name, format!("{place}: "));
+                    }
                     self.add(&arg, values.collect(), |reason| {
                         failure(format!("{}: {reason}", key.name))
                     });
@@ -412,12 +421,12 @@ fn to_args(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>
 
 /// Makes the value of a flag that takes a path relative to the folder of the settings file.
 fn relative_to(folder: &Path, arg: &Arg, value: &str) -> OsString {
+    // The values of --access-log that are no paths.
+    let is_keyword = matches!(value, "-" | "off");
     let is_path = matches!(
         arg.get_value_hint(),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
     );
-    // The values of --access-log that are no paths.
-    let is_keyword = matches!(value, "-" | "off");
     if is_path && !is_keyword {
         folder.join(value).into_os_string()
     } else {

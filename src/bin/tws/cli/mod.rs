@@ -5,7 +5,8 @@
 //! be set, with the parsers of `values` and the clap commands of `command`. `layers` merges flags, variables and file, `settings` checks the result and converts
 //! it to the types of the library; `acme` and `acme_settings` do so for automatic certificates.
 //! `subcommand` knows the first arguments that are no PATH, `exposure` what must not be open to other
-//! machines, `exit` how the process ends instead of serving, `messages` the wording, and `reference`
+//! machines, `exit` how the process ends instead of serving, `messages` the wording, `key_locations` where the file
+//! sets what a message is about, and `reference`
 //! the manual page and shell completions.
 
 mod acme;
@@ -16,6 +17,7 @@ mod compress;
 mod exit;
 mod exposure;
 mod flags;
+mod key_locations;
 mod layers;
 mod messages;
 mod raw_args;

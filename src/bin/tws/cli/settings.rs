@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use tws::access_log::{Format, LogDestination, LogExclusion};
 use tws::site::{
-    AuthRequirement, AuthRule, HostName, Listing, Origin, SITE_FILE, Site, SpaRule, Store,
+    AuthRequirement, AuthRule, HostName, Listing, Origin, Site, SourceLocation, SpaRule, Store,
 };
 use tws::{Config, Endpoint, ProxyProtocol, Rate};
 
@@ -23,6 +23,7 @@ use super::exposure::{
     Authentication, HostCheck, admin_endpoint, check_admin, check_changes, host_check,
 };
 use super::flags::{Flags, RequestArgs, usage, usage_of};
+use super::key_locations::KeyLocations;
 use super::layers::{ConfigLayers, SiteFileSource, either};
 use super::raw_args::{InheritedEndpoints, RawArgs};
 use super::values::{BasePath, ExitCondition, HostPattern};
@@ -97,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) admin: Option<Endpoint>,
     /// The level of the diagnostics unless `RUST_LOG` sets it.
     pub(crate) log_level: LevelFilter,
+    /// Where the settings file sets what flags set.
+    pub(crate) key_locations: KeyLocations,
     /// Allowed, but probably not intended; one line each.
     pub(crate) warnings: Vec<String>,
     /// The request of `tws explain`.
@@ -237,9 +240,19 @@ impl Settings {
             );
         }
         let errors = std::mem::take(&mut layers.errors);
+        let key_locations = std::mem::take(&mut layers.key_locations);
         match Self::from_layers(layers, &args.inherited) {
-            Ok(settings) => Ok((settings, errors)),
-            Err(Exit::Errors(more)) => Err(Exit::Errors(errors.into_iter().chain(more).collect())),
+            Ok(settings) => {
+                let settings = Self {
+                    key_locations,
+                    ..settings
+                };
+                Ok((settings, errors))
+            }
+            Err(Exit::Errors(more)) => {
+                let more = more.into_iter().map(|error| key_locations.locate(error));
+                Err(Exit::Errors(errors.into_iter().chain(more).collect()))
+            }
             Err(other) => Err(other),
         }
     }
@@ -308,6 +321,19 @@ impl Settings {
             .collect()
     }
 
+    /// Returns the beginning of messages about a file of passwords: where it is named.
+    pub(crate) fn location_of_passwords(&self, path: &Path) -> String {
+        let hosts = self.site.hosts.iter().flat_map(|host| &host.auth);
+        let mut rules = self.site.auth.iter().chain(hosts);
+        let rule = rules.find(
+            |rule| matches!(&rule.requirement, AuthRequirement::Password(file) if file == path),
+        );
+        match rule.map(AuthRule::location) {
+            Some(SourceLocation::Unknown) | None => self.key_locations.prefix("auth-file"),
+            Some(location) => location.prefix(),
+        }
+    }
+
     fn from_layers(layers: ConfigLayers, inherited: &InheritedEndpoints) -> Result<Self, Exit> {
         let ConfigLayers {
             flags,
@@ -352,7 +378,7 @@ impl Settings {
             upload: flags.upload,
             manage: flags.manage,
         };
-        let site_warnings = site_warnings(&site, &layers.site_file, &root);
+        let site_warnings = site.warnings();
         let settings = Self {
             config,
             site_file: layers.site_file,
@@ -422,6 +448,7 @@ impl Settings {
             request: flags.request,
             acme_request: flags.acme_request,
             acme_directory: flags.acme_directory,
+            key_locations: layers.key_locations,
             user: flags.user,
             group: flags.group,
             warnings: [warnings, site_warnings].concat(),
@@ -447,21 +474,24 @@ impl Settings {
         let features = [
             (
                 ["--upload", "[upload]"],
-                sites().any(|site| site.upload.is_some()),
+                "upload",
+                sites().find(|site| site.upload.is_some()),
                 flags.upload,
             ),
             (
                 ["--manage", "[manage]"],
-                sites().any(|site| site.manage.is_some()),
+                "manage",
+                sites().find(|site| site.manage.is_some()),
                 flags.manage,
             ),
         ];
-        for ([flag, table], is_on, given) in features {
-            if is_on {
+        for ([flag, table], key, site, given) in features {
+            if let Some(site) = site {
                 let check = |feature| check_changes(feature, &self.config, authentication);
+                let prefix = || site.location_of(key).prefix();
                 match given {
                     Some(_) => check(flag).map_err(usage)?,
-                    None => check(table).map_err(Exit::failure)?,
+                    None => check(table).map_err(|reason| Exit::failure(prefix() + &reason))?,
                 }
             }
         }
@@ -486,7 +516,10 @@ fn override_site(site: &mut Site, flags: &Flags) -> Result<(), clap::Error> {
         site.index.clone_from(&flags.index);
     }
     if let Some(page) = &flags.spa {
-        site.spa = vec![SpaRule::of_site(page.clone())];
+        site.spa = vec![SpaRule::of_site(
+            page.clone(),
+            SourceLocation::Flag("--spa"),
+        )];
     }
     if flags.upload == Some(true) {
         site.upload.get_or_insert_default();
@@ -563,14 +596,6 @@ fn has_index(site: &Site, root: &Path) -> bool {
     }
     let mut names = site.index.iter();
     names.any(|name| root.join(name.as_str()).is_file())
-}
-
-/// Returns warnings about rules that have no effect, with the file and the line.
-fn site_warnings(site: &Site, site_file: &SiteFileSource, root: &Path) -> Vec<String> {
-    match site_file {
-        SiteFileSource::Path(path) => site.warnings(path),
-        SiteFileSource::InRoot | SiteFileSource::None => site.warnings(&root.join(SITE_FILE)),
-    }
 }
 
 /// Listens on all addresses and on port 443, as the clients of public sites expect, unless the flags say

@@ -139,7 +139,7 @@ fn check_process(settings: &Settings, report: &mut CheckReport) {
 /// Checks that each root can be read, and that the files which the rules name exist.
 fn check_files(settings: &Settings, typed: &[OsString], report: &mut CheckReport) {
     let mut all_readable = true;
-    for root in settings.roots() {
+    for (root, site) in settings.sites() {
         let read = match fs::metadata(&root) {
             Ok(metadata) if metadata.is_dir() => fs::read_dir(&root).map(drop),
             Ok(_) => fs::File::open(&root).map(drop),
@@ -147,7 +147,11 @@ fn check_files(settings: &Settings, typed: &[OsString], report: &mut CheckReport
         };
         all_readable &= read.is_ok();
         let read = read.map_err(|source| {
-            let error = Error::path("serve", &root, source);
+            let location = match &site.root {
+                Some(_) => site.location_of("root").prefix(),
+                None => settings.key_locations.prefix("directory"),
+            };
+            let error = Error::path("serve", &root, source).at(location);
             Exit::with_advice(&error, &root, typed)
         });
         report.result(format_args!("{} can be served", root.display()), read);
@@ -201,7 +205,7 @@ fn check_certificates(settings: &Settings, report: &mut CheckReport) {
                     report.warn(&warning);
                 }
             }
-            Err(error) => report.error(error),
+            Err(error) => report.error(error.at(settings.key_locations.prefix("tls-cert"))),
         }
     }
 }
@@ -450,10 +454,9 @@ fn check_logs(settings: &Settings, report: &mut CheckReport) {
             continue;
         };
         let text = format!("the access log goes to {}", path.display());
-        report.result(
-            text,
-            writable(path, ParentFolders::Required, "write the access log to"),
-        );
+        let writable = writable(path, ParentFolders::Required, "write the access log to");
+        let location = settings.key_locations.prefix("access-log");
+        report.result(text, writable.map_err(|error| error.at(location)));
     }
 }
 

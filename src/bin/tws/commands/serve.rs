@@ -196,7 +196,11 @@ impl Resources {
         let handle = server.handle();
         let acme = acme::open(settings, owner)?;
         let tls = match acme.as_ref().map(Acme::tls) {
-            None => tls::open(&settings.encryption, handle.local_addresses())?,
+            None => {
+                let location = settings.key_locations.prefix("tls-cert");
+                tls::open(&settings.encryption, handle.local_addresses())
+                    .map_err(|error| error.at(location))?
+            }
             of_acme => of_acme,
         };
         let challenges = challenges(acme.as_ref());
@@ -238,7 +242,8 @@ impl Resources {
             admin,
             redirect,
             signals: signals::register()?,
-            access_log: open_access_log(settings, owner)?,
+            access_log: open_access_log(settings, owner)
+                .map_err(|error| error.at(settings.key_locations.prefix("access-log")))?,
             sockets: removal,
         })
     }

@@ -157,7 +157,9 @@ impl ReloadState {
         // Checked before the certificates are replaced: nothing must fail after that.
         Server::check(&settings.config).map_err(|error| error.to_string())?;
         if let Some(tls) = &targets.tls {
-            tls::reload(tls, &settings.encryption).map_err(|error| targets.explain(&error))?;
+            let location = settings.key_locations.prefix("tls-cert");
+            tls::reload(tls, &settings.encryption)
+                .map_err(|error| targets.explain(&error.at(location)))?;
         }
         targets
             .exchange(handler, &settings)
@@ -203,7 +205,7 @@ impl ReloadTargets {
 
     /// Describes an error, with the sandbox as a possible cause.
     fn explain(&self, error: &Error) -> String {
-        let is_denied = matches!(error, Error::Path { source, .. }
+        let is_denied = matches!(error.cause(), Error::Path { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied);
         if is_denied && self.sandbox.is_enforced() {
             format!(

@@ -101,9 +101,15 @@ pub(crate) fn files(
 ) -> Result<StaticFiles, Error> {
     let (root, site) = (&settings.root, &settings.site);
     let files = match opener {
-        Some(opener) => StaticFiles::with_opener(root, site, opener)?,
-        None => StaticFiles::with_site(root, site)?,
+        Some(opener) => StaticFiles::with_opener(root, site, opener),
+        None => StaticFiles::with_site(root, site),
     };
+    let files = files.map_err(|error| match &error {
+        Error::Path { path, .. } if path == root => {
+            error.at(settings.key_locations.prefix("directory"))
+        }
+        _ => error,
+    })?;
     let own = own.0.iter();
     Ok(own.fold(files, |files, path| files.hiding(path)))
 }
@@ -315,11 +321,12 @@ fn path_auth_layer(settings: &Settings, _: &StaticFiles) -> Result<Option<AuthLa
 #[cfg(feature = "auth")]
 fn passwords(settings: &Settings, path: &Path) -> Result<Credentials, Error> {
     let file = settings.auth_file.as_deref();
-    if file == Some(path) || path == Path::new(USERS_OF_FLAG) {
+    let read = if file == Some(path) || path == Path::new(USERS_OF_FLAG) {
         Credentials::read_with(file, &settings.auth_lines)
     } else {
         Credentials::read(path)
-    }
+    };
+    read.map_err(|error| error.at(settings.location_of_passwords(path)))
 }
 
 /// Checks one of the files of passwords.
