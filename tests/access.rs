@@ -434,7 +434,7 @@ mod passwords {
     #[test]
     fn hosts_have_rules_of_their_own() {
         let rules = "auth = [{ path = '/private/*', file = 'ana.txt' }]\n\
-                     [[host]]\nnames = ['a.test', '*.b.test']\nroot = '../host'\n\
+                     [[host]]\nnames = ['a.test', '*.b.test']\nroot = 'host'\n\
                      auth = [{ path = '/*', file = 'bo.txt' }, { path = '/private/x.txt', public = true }]\n";
         let folder = with_users(machine(rules));
         let process = start(folder.path(), &[]);
@@ -562,9 +562,9 @@ fn fallback_to_path_of_denied_network_is_403_where_nothing_is_found() {
                  [[rewrite]]\nfrom = '/lost/*'\nto = '/private/$1'\nmissing = true\n\
                  [[rewrite]]\nfrom = '/routed/*'\nto = '/short'\nmissing = true\n\
                  [[rewrite]]\nfrom = '/*'\nto = '/private'\nmissing = true\n\
-                 [[host]]\nnames = ['a.test']\nroot = '../host'\n\
+                 [[host]]\nnames = ['a.test']\nroot = 'host'\n\
                  rewrite = [{ from = '/b/*', to = '/private/x.txt', missing = true }]\n\
-                 [[host]]\nnames = ['b.test']\nroot = '../host'\n\
+                 [[host]]\nnames = ['b.test']\nroot = 'host'\n\
                  access = [{ path = '/index.html', deny = 'all' }]\n\
                  rewrite = [{ from = '/b/*', to = '/', missing = true }]\n";
     let folder = machine(rules);

@@ -628,8 +628,9 @@ fn each_host_has_a_certificate_of_its_own_also_after_a_reload() {
     fs::write(folder.join("site/a.txt"), "a").expect("write file");
     let settings = folder.join("tws.toml");
     let write = |names: &str| {
-        let text =
-            format!("directory = \"site\"\nacme = true\n[[host]]\nnames = {names}\nroot = \".\"\n");
+        let text = format!(
+            "directory = \"site\"\nacme = true\n[[host]]\nnames = {names}\nroot = \"site\"\n"
+        );
         fs::write(&settings, text).expect("write file");
     };
     write("[\"a.test\", \"*.b.test\"]");

@@ -81,7 +81,7 @@ mod auth {
         fs::write(at("secret.txt"), USERS).expect("write file");
         std::os::unix::fs::symlink("../../secret.txt", at("root/blog/link.txt"))
             .expect("create symlink");
-        let hosts = "symlinks = \"follow\"\n[[host]]\nnames = [\"blog.test\"]\nroot = \"blog\"\n\
+        let hosts = "symlinks = \"follow\"\n[[host]]\nnames = [\"blog.test\"]\nroot = \"root/blog\"\n\
                      symlinks = \"follow\"\n";
         fs::write(at("tws.toml"), hosts).expect("write file");
         for name in ["users.txt", "link.txt"] {

@@ -64,7 +64,7 @@ impl OtherKey {
 }
 
 impl ConfigFile {
-    /// Reads a file.
+    /// Reads a file. Paths in it are relative to its folder, and the roots of hosts are made absolute.
     ///
     /// # Errors
     ///
@@ -72,7 +72,18 @@ impl ConfigFile {
     /// site in it is invalid.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| unreadable(path, source))?;
-        Self::parse(path, &text, |_, _| Ok(()))
+        let mut file = Self::parse(path, &text, |_, _| Ok(()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for root in file
+            .site
+            .hosts
+            .iter_mut()
+            .filter_map(|host| host.root.as_mut())
+        {
+            let absolute = std::path::absolute(folder.join(&*root));
+            *root = absolute.map_err(Error::system("find the current folder"))?;
+        }
+        Ok(file)
     }
 
     /// Parses the text of a file; `check` rejects a site with a reason and the offset of the key that is

@@ -200,7 +200,8 @@ pub struct Site {
     pub hosts: Vec<Site>,
     /// In `[[host]]`: its names.
     pub names: Vec<HostName>,
-    /// In `[[host]]`: its folder, relative to the default root.
+    /// In `[[host]]`: its folder. A relative one is beneath the default root; in a file it is relative to
+    /// the folder of the file.
     pub root: Option<PathBuf>,
     /// Where the keys are written: `spa`, `error-pages.404`.
     #[serde(skip)]
