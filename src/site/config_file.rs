@@ -46,6 +46,8 @@ pub struct OtherKey {
     /// The elements of an array, or the single value: strings unquoted, numbers and booleans as
     /// they are written. `None` for other types: a table, a date, a nested array.
     pub values: Option<Vec<String>>,
+    /// Whether all values are strings.
+    pub is_text: bool,
 }
 
 impl OtherKey {
@@ -54,6 +56,7 @@ impl OtherKey {
             name: key.get_ref().to_string(),
             line: lines.at(key.span().start),
             values: values(value),
+            is_text: is_text(value),
         }
     }
 
@@ -435,6 +438,13 @@ fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
     }
 }
 
+fn is_text(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Array(array) => array.iter().all(|value| value.get_ref().is_str()),
+        one => one.is_str(),
+    }
+}
+
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -493,7 +503,13 @@ fn syntax_error(message: &str, line: &str) -> String {
         | "key with no value"
         | "missing value for key"
         | "missing value" => lacks_value,
-        "string values must be quoted" => {
+        "string values must be quoted"
+        | "invalid boolean"
+        | "invalid date-time"
+        | "invalid exponent"
+        | "invalid float"
+        | "invalid integer number"
+        | "invalid mantissa" => {
             "not a TOML value; put text in quotes: `key = \"value\"`".to_owned()
         }
         "missing escaped value" => {
@@ -533,6 +549,15 @@ fn value_error(error: &toml::de::Error, host: Option<&str>) -> String {
     let Some(keys) = path_of_keys(error) else {
         return reason;
     };
+    let is_of_type = |text: &str| {
+        text.starts_with("must be a table (") || text.starts_with("must be an array (")
+    };
+    let reason = if is_array_of_tables(&keys) && is_of_type(&reason) {
+        let (_, found) = reason.split_once(" (").unwrap_or_default();
+        format!("must be tables [[{keys}]] ({found}")
+    } else {
+        reason
+    };
     let (host, key) = match (host, keys.strip_prefix("host.")) {
         (Some(host), Some(key)) => (format!("host {host}: "), key),
         _ => (String::new(), keys.as_str()),
@@ -542,6 +567,14 @@ fn value_error(error: &toml::de::Error, host: Option<&str>) -> String {
     } else {
         format!("{host}{key}: {reason}")
     }
+}
+
+/// Returns whether the value of a key is written as tables `[[key]]`.
+fn is_array_of_tables(keys: &str) -> bool {
+    const TABLES: &[&str] = &[
+        "route", "redirect", "rewrite", "header", "auth", "access", "host",
+    ];
+    TABLES.contains(&keys.strip_prefix("host.").unwrap_or(keys))
 }
 
 /// Returns the first name of the `[[host]]` around an offset.

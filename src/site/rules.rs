@@ -217,12 +217,45 @@ impl TryFrom<RawRoute> for RouteRule {
 struct RawRedirect {
     from: String,
     to: String,
-    #[serde(default = "moved_permanently")]
-    status: u16,
+    #[serde(default)]
+    status: RedirectStatus,
 }
 
-fn moved_permanently() -> u16 {
-    301
+struct RedirectStatus(StatusCode);
+
+impl Default for RedirectStatus {
+    fn default() -> Self {
+        Self(StatusCode::MOVED_PERMANENTLY)
+    }
+}
+
+impl<'de> Deserialize<'de> for RedirectStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StatusVisitor;
+
+        impl Visitor<'_> for StatusVisitor {
+            type Value = RedirectStatus;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of 301, 302, 307, 308")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RedirectStatus, E> {
+                let allowed = [
+                    StatusCode::MOVED_PERMANENTLY,
+                    StatusCode::FOUND,
+                    StatusCode::TEMPORARY_REDIRECT,
+                    StatusCode::PERMANENT_REDIRECT,
+                ];
+                let mut allowed = allowed.into_iter();
+                let status = allowed.find(|status| i64::from(status.as_u16()) == number);
+                let wrong = || E::invalid_value(de::Unexpected::Signed(number), &self);
+                status.map(RedirectStatus).ok_or_else(wrong)
+            }
+        }
+
+        deserializer.deserialize_i64(StatusVisitor)
+    }
 }
 
 impl TryFrom<RawRedirect> for RedirectRule {
@@ -250,17 +283,12 @@ impl TryFrom<RawRedirect> for RedirectRule {
             check_server(&raw.to)?;
         }
         let to = RedirectTemplate::new(&raw.to, from.stars())?;
-        match raw.status {
-            301 | 302 | 307 | 308 => Ok(Self {
-                from,
-                to,
-                status: StatusCode::from_u16(raw.status).map_err(|error| error.to_string())?,
-                location: SourceLocation::default(),
-            }),
-            status => {
-                Err(format!("status must be one of 301, 302, 307, 308 (got {status})").into())
-            }
-        }
+        Ok(Self {
+            from,
+            to,
+            status: raw.status.0,
+            location: SourceLocation::default(),
+        })
     }
 }
 

@@ -15,8 +15,7 @@ use crate::error::SettingError;
 pub const SITE_FILE: &str = ".tws.toml";
 
 /// Whether directories without an index are listed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Listing {
     /// Only if the root was given on the command line and has no index.
@@ -29,8 +28,7 @@ pub enum Listing {
 }
 
 /// Whether the README of a folder is shown below its listing.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readme {
     /// `README.md`, else `README.txt`, of at most 256 KiB.
@@ -41,8 +39,7 @@ pub enum Readme {
 }
 
 /// Whether folders can be downloaded as archives.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Archive {
     /// If folders are listed.
@@ -55,8 +52,7 @@ pub enum Archive {
 }
 
 /// What becomes of deleted files.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deletion {
     /// They are moved to `.tws-trash` in the root, which is never served, below the time of the deletion.
@@ -68,8 +64,7 @@ pub enum Deletion {
 }
 
 /// Whether content codings are negotiated.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compress {
     /// Sidecar files `.br`, `.zst`, `.gz`; text of 1 KiB to 16 MiB without them is compressed here, that
@@ -83,8 +78,7 @@ pub enum Compress {
 }
 
 /// What entity tags are made from.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EtagSource {
     /// Modification time and size.
@@ -95,8 +89,7 @@ pub enum EtagSource {
 }
 
 /// Which symbolic links are followed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Symlinks {
     /// None.
@@ -155,7 +148,25 @@ pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     origins.collect::<Result<_, _>>().map_err(de::Error::custom)
 }
 
-/// Implements parsing of a keyword from a flag.
+/// Parses a keyword of a file.
+struct KeywordVisitor<T> {
+    keywords: &'static [&'static str],
+    parse: fn(&str) -> Result<T, SettingError>,
+}
+
+impl<T> Visitor<'_> for KeywordVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "one of {}", self.keywords.join(", "))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
+    }
+}
+
+/// Implements parsing of a keyword from a flag or a file.
 macro_rules! keywords {
     ($name:ident: $($keyword:literal => $value:ident),+) => {
         impl $name {
@@ -171,6 +182,15 @@ macro_rules! keywords {
                     $($keyword => Ok(Self::$value),)+
                     _ => Err(format!("must be one of {} (got {text:?})", Self::VALUES.join(", ")).into()),
                 }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(KeywordVisitor {
+                    keywords: Self::VALUES,
+                    parse: Self::from_str,
+                })
             }
         }
     };

@@ -106,10 +106,7 @@ fn error_names_the_line_of_the_mistake() {
         (route, "[[route]]\nfile = 'a'"),
         (redirect, "[[redirect]]\nto = '/b'"),
         (redirect, "[[redirect]]\nfrom = '/x'\nto = '/$3'"),
-        (
-            redirect,
-            "[[redirect]]\nfrom = '/x'\nto = '/b'\nstatus = 200",
-        ),
+        (redirect, "status = 200"),
         (redirect, "[[redirect]]\nfrom = '/x/*'\nto = 'http:///$1'"),
         (header, "[[header]]\nx-b = '1'"),
         (header, "[[header]]\npath = 'no'"),
@@ -190,7 +187,43 @@ fn error_states_line_key_cause_and_remedy() {
         ),
         (
             "[[redirect]]\nfrom = '/a'\nto = '/b'\nstatus = 200",
-            ":1: redirect: status must be one of 301, 302, 307, 308 (got 200)",
+            ":4: redirect.status: must be one of 301, 302, 307, 308 (got integer 200)",
+        ),
+        (
+            "[[redirect]]\nfrom = '/a'\nto = '/b'\nstatus = '301'",
+            ":4: redirect.status: must be one of 301, 302, 307, 308 (got a string)",
+        ),
+        (
+            "directory = ../www",
+            ":1: not a TOML value; put text in quotes: `key = \"value\"`",
+        ),
+        (
+            "bind = 127.0.0.1",
+            ":1: not a TOML value; put text in quotes: `key = \"value\"`",
+        ),
+        (
+            "compress = true",
+            ":1: compress: must be one of auto, sidecar, off (got boolean true)",
+        ),
+        (
+            "[manage]\ndelete = 1",
+            ":2: manage.delete: must be one of trash, permanent (got integer 1)",
+        ),
+        (
+            "[header]\npath = '/*'",
+            ":1: header: must be tables [[header]] (got a table)",
+        ),
+        (
+            "auth = 'u:p'",
+            ":1: auth: must be tables [[auth]] (got a string)",
+        ),
+        (
+            "auth = ['u:p']",
+            ":1: auth: must be tables [[auth]] (got a string)",
+        ),
+        (
+            "[[host]]\nnames = ['b.test']\nroot = 'a'\nheader = 'X: y'",
+            ":4: host b.test: header: must be tables [[host.header]] (got a string)",
         ),
         (
             "[[header]]\npath = '/*'\nX-A = 5",

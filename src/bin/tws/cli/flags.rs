@@ -786,7 +786,7 @@ fn is_number(text: &str) -> bool {
 /// The key of a flag in the settings file, and the files in which it is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKey<'a> {
-    /// The setting decides which file is read, so it has no key.
+    /// The setting has no key: it decides which file is read, or a rule of the site has the name.
     NotInFile,
     /// A rule of the site, in any file.
     Site(&'a str),
@@ -798,7 +798,13 @@ pub(super) enum FileKey<'a> {
 pub(super) fn key(long: &str) -> FileKey<'_> {
     let other_name = SITE_KEYS.iter().find(|(flag, _)| *flag == long);
     match other_name {
-        _ if matches!(long, "config" | "no-site-file" | "help" | "version") => FileKey::NotInFile,
+        _ if matches!(
+            long,
+            "config" | "no-site-file" | "help" | "version" | "auth"
+        ) =>
+        {
+            FileKey::NotInFile
+        }
         Some((_, key)) => FileKey::Site(key),
         None if Site::KEYS.contains(&long) => FileKey::Site(long),
         None => FileKey::ConfigOnly(long),

@@ -355,6 +355,9 @@ impl LayerParser {
                 "{name}: not allowed in the file of a served folder, which may come from elsewhere; \
                  set it in a file that --config names"
             )),
+            (FileKey::ConfigOnly(_), _) if is_path(arg) && !key.is_text => {
+                Err(format!("{name}: must be a path in quotes"))
+            }
             (FileKey::ConfigOnly(_), _) => match &key.values {
                 Some(values) => Ok((arg.clone(), values)),
                 None => Err(format!(
@@ -423,15 +426,18 @@ fn to_args(arg: &Arg, long: &str, values: Vec<OsString>) -> Result<Vec<OsString>
 fn relative_to(folder: &Path, arg: &Arg, value: &str) -> OsString {
     // The values of --access-log that are no paths.
     let is_keyword = matches!(value, "-" | "off");
-    let is_path = matches!(
-        arg.get_value_hint(),
-        ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
-    );
-    if is_path && !is_keyword {
+    if is_path(arg) && !is_keyword {
         folder.join(value).into_os_string()
     } else {
         value.into()
     }
+}
+
+fn is_path(arg: &Arg) -> bool {
+    matches!(
+        arg.get_value_hint(),
+        ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
+    )
 }
 
 #[cfg(test)]

@@ -179,6 +179,13 @@ pub(super) fn parse_addresses(text: &str) -> Result<BindAddresses, SettingError>
         Err(reason) if text.starts_with("unix:") => return Err(reason),
         Err(_) => {}
     }
+    // A resolver takes a number for an address: 8080 is 0.0.31.144.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "must be an address (got {text:?}); give a port with --port, or as 127.0.0.1:{text}"
+        )
+        .into());
+    }
     let with_port = text
         .rsplit_once(':')
         .and_then(|(name, port)| Some((name, Some(port.parse::<u16>().ok()?))));

@@ -318,6 +318,21 @@ fn errors_name_the_variable_or_the_line_of_the_file() {
         (
             &[],
             FileKind::Config,
+            "access-log = true",
+            &["tws.toml:1: access-log: must be a path in quotes"],
+        ),
+        (
+            &[],
+            FileKind::Config,
+            "bind = ['127.0.0.1', 8080]",
+            &[
+                "tws.toml:1: bind: must be an address (got \"8080\"); ",
+                "127.0.0.1:8080",
+            ],
+        ),
+        (
+            &[],
+            FileKind::Config,
             "port = [1, 2]",
             &["tws.toml:1: port: given more than once; give one value"],
         ),
