@@ -94,6 +94,12 @@ impl AccessRule {
         let is_allowed = allow.is_none_or(|networks| networks.contains(client));
         is_allowed && !self.deny.contains(client)
     }
+
+    /// Returns whether `all` clients may request the paths, as far as this rule is concerned.
+    pub(super) fn permits_all(&self) -> bool {
+        let is_all = |networks: &Networks| ALL.parse().is_ok_and(|all: Networks| all == *networks);
+        self.deny.is_empty() && self.allow.as_ref().is_none_or(is_all)
+    }
 }
 
 /// Displays the rule on one line, with its location.
@@ -178,8 +184,10 @@ impl TryFrom<RawAccess> for AccessRule {
     }
 }
 
+/// What `all` stands for.
+const ALL: &str = "0.0.0.0/0,::/0,unix";
+
 fn networks(words: &Strings) -> Result<Networks, SettingError> {
-    const ALL: &str = "0.0.0.0/0,::/0,unix";
     let words = words.0.iter();
     let sets = words.map(|word| if word == "all" { ALL } else { word }.parse::<Networks>());
     sets.collect()

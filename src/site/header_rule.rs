@@ -68,6 +68,12 @@ impl HeaderCondition {
         has_status && (self.media_types.is_empty() || media_type.is_some_and(is_of_type))
     }
 
+    /// Returns whether it names no other statuses than those of a file that is sent in part, or not again.
+    pub(crate) fn is_only_of_parts(&self) -> bool {
+        let is_of_part = |range: &StatusRange| matches!(range, StatusRange::One(206 | 304));
+        !self.statuses.is_empty() && self.statuses.iter().all(is_of_part)
+    }
+
     /// Returns whether an error may get the fields.
     pub(crate) fn may_apply_to_errors(&self) -> bool {
         if self.statuses.is_empty() {

@@ -263,6 +263,26 @@ checked_string! {
     HostName, check_host_name
 }
 
+impl Origin {
+    /// Returns why no browser sends this origin, if that is certain (RFC 6454 §6.2).
+    pub fn reason_against(&self) -> Option<&'static str> {
+        let (scheme, host) = self.0.split_once("://")?;
+        if host.contains('*') {
+            return Some("a star stands for nothing; name each origin, or give * for all");
+        }
+        if self.0.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Some("browsers send it in lower case");
+        }
+        let default_port = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return None,
+        };
+        let has_default_port = host.ends_with(default_port);
+        has_default_port.then_some("browsers omit the default port")
+    }
+}
+
 impl HostName {
     /// Returns whether a host in any case, without its port, has this name or one that the wildcard
     /// stands for.

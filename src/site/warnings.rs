@@ -75,6 +75,7 @@ impl Site {
             .chain(rewrites)
             .chain(headers)
             .collect();
+        all.extend(self.origin_warnings());
         all.extend(self.error_page_warnings());
         all.extend(self.media_type_warnings());
         all
@@ -101,7 +102,8 @@ impl Site {
             (&rule.location, &rule.path, "auth", reason)
         });
         let networks = self.access.iter().map(|rule| {
-            let reason = unmatched(&rule.path);
+            let all = "has no effect: it allows every client, and other rules are applied as well";
+            let reason = unmatched(&rule.path).or(rule.permits_all().then_some(all));
             (&rule.location, &rule.path, "access", reason)
         });
         passwords
@@ -109,6 +111,15 @@ impl Site {
             .filter_map(|(location, path, kind, reason)| {
                 Some((location.clone(), format!("{kind} {path} {}", reason?)))
             })
+    }
+
+    /// Returns warnings about origins that no request has.
+    fn origin_warnings(&self) -> impl Iterator<Item = Warning> {
+        self.cors.iter().filter_map(|origin| {
+            let reason = origin.reason_against()?;
+            let text = format!("cors {:?} matches no origin: {reason}", origin.as_str());
+            Some((self.location_of("cors"), text))
+        })
     }
 
     fn error_page_warnings(&self) -> impl Iterator<Item = Warning> {
@@ -359,6 +370,9 @@ impl<'a> RuleIndex<'a> {
     fn header_warning(&self, index: usize, rule: &HeaderRule) -> Option<String> {
         if let Some(reason) = unmatched(&rule.path) {
             return Some(reason.to_owned());
+        }
+        if rule.condition.is_only_of_parts() {
+            return Some("applies to no response: 206 and 304 count as 200".to_owned());
         }
         let example_path = rule.path.example_path();
         if let Some(position) = self.redirect_of(&example_path)? {

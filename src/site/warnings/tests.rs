@@ -308,6 +308,23 @@ fn routes_rewrites_and_applications_without_effect_are_warned_about() {
         ),
         ("[[header]]\npath = '/Build/*'\nencoded = true\n", 0),
         ("[[header]]\npath = '/Build/*'\n", 1),
+        (
+            "[[header]]\npath = '/*'\nstatus = [304, 206]\nX-A = '1'\n",
+            1,
+        ),
+        (
+            "[[header]]\npath = '/*'\nstatus = [304, 404]\nX-A = '1'\n",
+            0,
+        ),
+        ("[[access]]\npath = '/*'\nallow = 'all'\n", 1),
+        ("[[access]]\npath = '/*'\nallow = 'all'\ndeny = '::1'\n", 0),
+        (
+            "cors = ['*', 'https://a.test', 'http://a.test:443', 'app://a']\n",
+            0,
+        ),
+        ("cors = 'https://*.a.test'\n", 1),
+        ("cors = 'https://A.test'\n", 1),
+        ("cors = 'https://a.test:443'\n", 1),
     ] {
         assert_eq!(
             warnings(text).len(),

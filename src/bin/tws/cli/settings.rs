@@ -378,7 +378,14 @@ impl Settings {
             upload: flags.upload,
             manage: flags.manage,
         };
-        let site_warnings = site.warnings();
+        let origins = flags.cors.iter().filter_map(|origin| {
+            let reason = origin.reason_against()?;
+            Some(format!(
+                "--cors {}: matches no origin: {reason}",
+                origin.as_str()
+            ))
+        });
+        let site_warnings: Vec<String> = site.warnings().into_iter().chain(origins).collect();
         let settings = Self {
             config,
             site_file: layers.site_file,
