@@ -174,6 +174,37 @@ fn failed_upgrade_keeps_old_process_serving() {
 }
 
 #[test]
+fn upgrade_with_other_addresses_logs_that_they_need_a_restart() {
+    let (_programs, folder, mut command) = replaceable();
+    let settings = folder.path().join("tws.toml");
+    let write = |bind: &str| {
+        let text = format!("directory = '.'\nbind = {bind}\n");
+        fs::write(&settings, text).expect("write file");
+    };
+    write("'127.0.0.1'");
+    let mut server = UpgradableProcess::start({
+        command.arg("--config=tws.toml");
+        command
+    });
+    let needs_restart = "settings take effect only after a restart";
+    for bind in ["['127.0.0.1', '127.0.0.2']", "'127.0.0.2'"] {
+        write(bind);
+        server.signal(Signal::USR2);
+        server.line_with(needs_restart);
+        server.adopt();
+        assert_eq!(Client::connect(server.address).get("/a.txt").status, 200);
+    }
+    // Sockets that fit are not reported.
+    write("'127.0.0.1'");
+    server.signal(Signal::USR2);
+    let lines = server.adopt();
+    assert!(
+        !lines.iter().any(|line| line.contains(needs_restart)),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn failed_upgrade_logs_reason_of_new_process() {
     let (_programs, folder, mut command) = replaceable();
     let site = folder.path().join("site");

@@ -54,7 +54,13 @@ impl UpgradableProcess {
     /// Replaces the process by a new one, with SIGUSR2.
     pub(crate) fn upgrade(&mut self) {
         self.signal(Signal::USR2);
-        let line = self.line_with(" serves now; this process");
+        self.adopt();
+    }
+
+    /// Waits for the new process. Returns the lines on standard error until it serves.
+    pub(crate) fn adopt(&mut self) -> Vec<String> {
+        let lines = self.stderr.read_until(" serves now; this process");
+        let line = lines.last().expect("the line with the words");
         let (_, after) = line.split_once("process ").expect("process id in the line");
         let pid: i32 = after
             .split(' ')
@@ -62,6 +68,7 @@ impl UpgradableProcess {
             .and_then(|word| word.parse().ok())
             .expect("process id");
         self.pid = Pid::from_raw(pid).expect("nonzero pid");
+        lines
     }
 }
 

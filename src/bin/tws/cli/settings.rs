@@ -67,6 +67,10 @@ pub(crate) struct Settings {
     pub(crate) base: BasePath,
     pub(crate) random_path: RandomPath,
     pub(crate) port_choice: PortChoice,
+    /// Where to listen. The addresses of `config` are those of inherited sockets, if there are any.
+    pub(crate) requested_addresses: Vec<Endpoint>,
+    /// Whether a setting names these addresses.
+    pub(crate) is_bind_named: bool,
     pub(crate) exit_after: Vec<ExitCondition>,
     /// The host names that are served in addition to local ones, as given.
     pub(crate) host_patterns: Vec<HostPattern>,
@@ -360,7 +364,7 @@ impl Settings {
         let has_own_ports = has_own_ports
             .clone()
             .any(|it| matches!(it, Endpoint::Socket(_)));
-        let port_choice = if is_default_port && !has_own_ports && inherited.server.is_none() {
+        let port_choice = if is_default_port && !has_own_ports {
             PortChoice::NextFree
         } else {
             PortChoice::Fixed
@@ -371,6 +375,7 @@ impl Settings {
             None => flags.redirect_http.map(HttpRedirect::Port),
         };
         let encryption = encryption(&flags, acme)?;
+        let requested_addresses = config.addresses.clone();
         if let Some(endpoints) = &inherited.server {
             config.addresses.clone_from(endpoints);
         }
@@ -443,6 +448,8 @@ impl Settings {
                 RandomPath::Off
             },
             port_choice,
+            requested_addresses,
+            is_bind_named: !flags.bind.is_empty(),
             exit_after: flags.exit_after,
             host_patterns: flags.host_name,
             encryption,

@@ -18,7 +18,7 @@ use socket2::SockRef;
 use tws::{Endpoint, Error};
 
 use super::upgrade::PreviousProcess;
-use crate::cli::{InheritedEndpoints, Settings};
+use crate::cli::{InheritedEndpoints, PortChoice, Settings};
 use crate::confinement::root_opener::RootOpenerClient;
 
 /// A limit far above any sensible number of sockets.
@@ -103,13 +103,19 @@ impl InheritedSockets {
     }
 
     /// Checks that the settings have a server for each socket of a supervisor, and logs which
-    /// settings are ignored.
+    /// settings are ignored. Those of the previous process cannot be changed.
     ///
     /// # Errors
     ///
     /// [`Error::Setting`] for a socket without a server: its clients would wait forever.
     pub(crate) fn check(&self, settings: &Settings) -> Result<(), Error> {
         if self.previous_process.is_some() {
+            if self.main.is_some() && listens_elsewhere(settings) {
+                log::warn!(
+                    "upgrade: these settings take effect only after a restart: bind, port; the sockets \
+                     of the previous process are used"
+                );
+            }
             return Ok(());
         }
         let unserved = |name, flag| {
@@ -129,6 +135,29 @@ impl InheritedSockets {
         }
         Ok(())
     }
+}
+
+/// Returns whether the inherited sockets are not those that the settings ask for.
+fn listens_elsewhere(settings: &Settings) -> bool {
+    let is_port = |port: u16, requested: u16| {
+        let is_free = requested == 0 || settings.port_choice == PortChoice::NextFree;
+        is_free || port == requested
+    };
+    let is_at = |socket: &Endpoint, requested: &Endpoint| match (socket, requested) {
+        (Endpoint::Socket(socket), Endpoint::Address(ip)) => {
+            socket.ip() == *ip && is_port(socket.port(), settings.config.port)
+        }
+        (Endpoint::Socket(socket), Endpoint::Socket(requested)) => {
+            socket.ip() == requested.ip() && is_port(socket.port(), requested.port())
+        }
+        (socket, requested) => socket == requested,
+    };
+    let (sockets, requested) = (&settings.config.addresses, &settings.requested_addresses);
+    let is_requested = |socket| requested.iter().any(|requested| is_at(socket, requested));
+    let has_socket = |requested| sockets.iter().any(|socket| is_at(socket, requested));
+    // Of the default addresses, this machine may lack one.
+    let lacks_one = settings.is_bind_named && !requested.iter().all(has_socket);
+    lacks_one || !sockets.iter().all(is_requested)
 }
 
 /// Returns the name of each socket; none if the variables are meant for another process.

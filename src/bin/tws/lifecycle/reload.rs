@@ -236,7 +236,7 @@ impl ReloadTargets {
             || old.encryption != Encryption::Off
                 && matches!(new.encryption, Encryption::Certificates(_));
         let settings = [
-            ("bind", old_config.addresses == new_config.addresses),
+            ("bind", old.requested_addresses == new.requested_addresses),
             ("port", old_config.port == new_config.port),
             ("tls-cert", has_same_encryption),
             ("acme", old_acme == new_acme),

@@ -35,7 +35,8 @@ pub(crate) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Installs the logger, at `level` unless `RUST_LOG` sets it. Messages have `style` if standard
+    /// Installs the logger, at `level` unless `RUST_LOG` sets it. A reload is always reported, unless only
+    /// errors are. Messages have `style` if standard
     /// error is a terminal that supports colours. They wait until
     /// [`start_writer`](Self::start_writer) is called.
     pub(crate) fn install(level: LevelFilter, style: WriteStyle) -> Self {
@@ -45,7 +46,11 @@ impl Diagnostics {
         } else {
             WriteStyle::Never
         };
-        let logger = Builder::from_env(Env::default().default_filter_or(level.as_str()))
+        let filter = match level {
+            LevelFilter::Warn => "warn,tws::lifecycle::reload=info",
+            level => level.as_str(),
+        };
+        let logger = Builder::from_env(Env::default().default_filter_or(filter))
             .target(Target::Pipe(Box::new(QueueWriter(sender.clone()))))
             .write_style(style)
             .build();
