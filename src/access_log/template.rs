@@ -74,10 +74,12 @@ impl FromStr for LineTemplate {
 
     fn from_str(text: &str) -> Result<Self, SettingError> {
         let names = || LineField::NAMES.join(", ");
-        if text.contains(char::is_control) {
-            return Err(
-                format!("a log format must have no control characters (got {text:?})").into(),
-            );
+        // A tab is escaped in the fields, so that it separates them.
+        if text.contains(|letter: char| letter.is_control() && letter != '\t') {
+            return Err(format!(
+                "a log format must have no control characters except tabs (got {text:?})"
+            )
+            .into());
         }
         let mut segments = Vec::new();
         let mut literal = String::new();

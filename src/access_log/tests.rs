@@ -135,6 +135,7 @@ fn custom_format_has_the_named_fields() {
             "10/Oct/2000:13:55:36 +0000 2000-10-10T13:55:36.007Z",
         ),
         ("\"{user-agent}\" {referer}", "\"a\\x22b\" -"),
+        ("{status}\t{user-agent}", "200\ta\\x22b"),
     ] {
         let parsed: Format = format.parse().expect(format);
         assert_eq!(
