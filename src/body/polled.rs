@@ -84,6 +84,10 @@ impl PolledBody {
         self.permit = Some(permit);
     }
 
+    pub(crate) fn has_permit(&self) -> bool {
+        self.permit.is_some()
+    }
+
     pub(crate) fn heartbeat(&self) -> Option<&Heartbeat> {
         self.heartbeat.as_ref()
     }

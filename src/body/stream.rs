@@ -221,6 +221,15 @@ impl BodyStream {
         }
     }
 
+    /// Returns whether something is to be reserved for the body and was not.
+    pub(crate) fn needs_permit(&self) -> bool {
+        match &self.source {
+            BodySource::Writer(body) => body.thread.is_none(),
+            BodySource::Polled(body) => !body.has_permit(),
+            BodySource::Producer(_) | BodySource::Waiting(_) => false,
+        }
+    }
+
     /// Produces the whole body, which may block.
     pub(crate) fn into_content(self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();

@@ -406,8 +406,10 @@ mod tests {
             flag.cancel();
         }
         match settled.recv().expect("a job") {
-            Settled::BlockingOnDisk(job) => job.run().wait().status().as_u16(),
-            Settled::Ready(_) | Settled::Blocking(_) => panic!("it is not a job of a disk"),
+            Settled::BlockingOnDisk(job) => job.into_job().run(&"a test").wait().status().as_u16(),
+            Settled::Ready(_) | Settled::Unreserved(..) | Settled::Blocking(_) => {
+                panic!("it is not a job of a disk")
+            }
         }
     }
 

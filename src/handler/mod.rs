@@ -1,17 +1,21 @@
 //! Handlers: they turn requests into responses. A handler does not know the connection: it can be
 //! called with a [`Request`] built by a test, and what it returns can be read.
 
+mod boxed;
+pub(crate) mod caught;
 mod error;
 mod outcome;
 pub(crate) mod router;
 mod stateful;
 mod test_client;
 
-use std::fmt;
-
+pub use boxed::BoxHandler;
+pub(crate) use caught::CatchPanics;
 pub use error::{HandlerError, HandlerResult};
 pub use outcome::{Deferral, DiskJob, Job, Outcome, Responder};
-pub(crate) use outcome::{JobLength, ResponderContext, Settled};
+pub(crate) use outcome::{
+    JobLength, Promise, RequestName, ResponderContext, Settled, handler_panicked,
+};
 pub use stateful::{Blocking, IntoHandler, blocking};
 pub use test_client::TestClient;
 
@@ -47,7 +51,8 @@ pub enum BodyPolicy {
 /// [`StatusCode`](crate::StatusCode), or a `Result` of those. A closure must name the type of its parameter
 /// (`|request: &Request<'_>|`), because the compiler does not infer that it is valid for every lifetime.
 ///
-/// A middleware, which wraps another handler, must forward all methods of this trait.
+/// A middleware, which wraps another handler, must forward all methods of this trait. A panic of the handler
+/// inside a [layer](crate::Router::layer) does not reach the layer, which gets a 500 response.
 pub trait Handler: Send + Sync {
     /// Handles one request.
     fn handle(&self, request: &Request<'_>) -> Outcome;
@@ -118,54 +123,6 @@ impl<H: Handler> Handler for StreamingBody<H> {
     }
 }
 
-/// Any handler, boxed: what wraps handlers conditionally has one type with it.
-///
-/// ```
-/// use std::time::Duration;
-/// use tws::{BoxHandler, Request, Response, SlowLog};
-///
-/// fn app(slow_log: Option<Duration>) -> BoxHandler {
-///     let handler = |_: &Request<'_>| Response::text("hello\n");
-///     match slow_log {
-///         Some(threshold) => BoxHandler::new(SlowLog::new(handler, threshold)),
-///         None => BoxHandler::new(handler),
-///     }
-/// }
-/// ```
-pub struct BoxHandler(Box<dyn Handler>);
-
-impl BoxHandler {
-    /// Boxes a handler.
-    pub fn new(handler: impl Handler + 'static) -> Self {
-        Self(Box::new(handler))
-    }
-
-    /// Wraps the handler in a layer, as [`Router::layer`](crate::Router::layer) does.
-    pub fn layer<H: Handler + 'static>(self, wrap: impl FnOnce(Self) -> H) -> Self {
-        Self::new(wrap(self))
-    }
-}
-
-impl Handler for BoxHandler {
-    fn handle(&self, request: &Request<'_>) -> Outcome {
-        self.0.handle(request)
-    }
-
-    fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        self.0.admit(request)
-    }
-
-    fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        self.0.reject(request, rejection)
-    }
-}
-
-impl fmt::Debug for BoxHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BoxHandler")
-    }
-}
-
 impl<F, R> Handler for F
 where
     F: Fn(&Request<'_>) -> R + Send + Sync,
@@ -198,6 +155,38 @@ mod tests {
         ] {
             assert_eq!(outcome.map(teapot).wait().status(), StatusCode::IM_A_TEAPOT);
         }
+    }
+
+    #[test]
+    fn map_changes_the_response_that_is_sent_instead() {
+        let panics = || -> Response { panic!("on purpose") };
+        let outcomes = || {
+            let outcomes = [
+                Outcome::blocking(panics),
+                Outcome::BlockingOnDisk(DiskJob::short(0, panics)),
+                Outcome::deferred(move |responder| responder.send(panics())),
+            ];
+            outcomes.map(|outcome| outcome.map(|response| response.with_header("X-Layer", "1")))
+        };
+        let expect = |response: Response, status: u16| {
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()["X-Layer"], "1");
+        };
+        for outcome in outcomes() {
+            expect(outcome.wait(), 500);
+        }
+        for outcome in outcomes() {
+            let replaced = outcome.replace(Response::unavailable("full"), &"a test");
+            expect(replaced.wait(), 503);
+        }
+        // A change that panics makes a 500, which the next one changes.
+        let outcome = Outcome::blocking(|| Response::text("made")).map(|_| panic!("on purpose"));
+        expect(
+            outcome
+                .map(|response| response.with_header("X-Layer", "1"))
+                .wait(),
+            500,
+        );
     }
 
     #[test]

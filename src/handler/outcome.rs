@@ -1,24 +1,117 @@
 //! What a handler returns: a response, a job that makes it, or the promise to send it later through a
 //! [`Responder`].
 //!
+//! What layers do with a response that is not there yet is kept beside the work that makes it ([`Changes`]).
+//! So it is done to any response of the request: to that of the work, to the 500 if the work panics, and to
+//! the 503 if there is no room for the work or for the body.
+//!
 //! A responder may send another deferred outcome, and that one's again. Such a chain is followed in a
 //! loop of limited length, and dropped in a loop as well: neither uses the stack in proportion to its
 //! length.
 
 use std::cell::RefCell;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::{Arc, MutexGuard, mpsc};
 
 use ::http::StatusCode;
 
 use crate::body::Cancellation;
-use crate::http::Response;
-use crate::panics::catch;
+use crate::http::{Request, Response};
+use crate::panics::{Panicked, catch, drop_caught};
 use crate::sync::Mutex;
 
+/// Names a request that no server has received, in the log.
+const MADE_BY_HAND: &str = "a request made by hand";
+
 /// A blocking job that makes a response. It runs on a helper thread and may wait for a disk, a lock or
-/// another server.
-pub type Job = Box<dyn FnOnce() -> Response + Send>;
+/// another server. Made with [`Outcome::blocking`].
+pub struct Job {
+    work: Box<dyn FnOnce() -> Outcome + Send>,
+    changes: Changes,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Job(..)")
+    }
+}
+
+impl Job {
+    fn new<R: Into<Outcome>>(work: impl FnOnce() -> R + Send + 'static) -> Self {
+        Self {
+            work: Box::new(move || work().into()),
+            changes: Changes::default(),
+        }
+    }
+
+    /// Does the work, which may block. Its panic is a 500. `request` names the request in the log.
+    pub(crate) fn run(self, request: &dyn Display) -> Outcome {
+        let outcome = catch(self.work).unwrap_or_else(|Panicked| handler_panicked(request).into());
+        self.changes.apply(outcome, request)
+    }
+
+    /// Does the work for a caller that waits, who learns of a panic unless a layer changes the response.
+    fn run_by_hand(self) -> Outcome {
+        if self.changes.0.is_empty() {
+            return (self.work)();
+        }
+        self.run(&MADE_BY_HAND)
+    }
+
+    /// Drops the work and responds with `response` instead.
+    pub(crate) fn replace(self, response: Response, request: &dyn Display) -> Outcome {
+        drop_caught(self.work, "a job that is not begun");
+        self.changes.apply(response.into(), request)
+    }
+}
+
+type Change = Box<dyn FnOnce(Response) -> Outcome + Send>;
+
+/// What layers make of a response when it is there, the innermost first.
+#[derive(Default)]
+pub(crate) struct Changes(Vec<Change>);
+
+impl Changes {
+    /// Changes the response of an outcome, now or when it is there. A change that panics makes a 500, which
+    /// the following ones change.
+    pub(crate) fn apply(self, outcome: Outcome, request: &dyn Display) -> Outcome {
+        let changes = self.0.into_iter();
+        changes.fold(outcome, |outcome, change| outcome.changed(change, request))
+    }
+
+    /// As [`apply`](Self::apply), for a response whose body has what it needs.
+    pub(crate) fn apply_to_reserved(
+        mut self,
+        response: Response,
+        request: &dyn Display,
+    ) -> Outcome {
+        if self.0.is_empty() {
+            return response.into();
+        }
+        let outcome = change_caught(response, self.0.remove(0), request);
+        self.apply(outcome, request)
+    }
+}
+
+fn change_caught(response: Response, change: Change, request: &dyn Display) -> Outcome {
+    catch(|| change(response)).unwrap_or_else(|Panicked| {
+        Response::fault(&format!("{request}: middleware panicked")).into()
+    })
+}
+
+/// Names a request in the log.
+pub(crate) struct RequestName<'a>(pub(crate) &'a Request<'a>);
+
+impl Display for RequestName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.0.method(), self.0.target())
+    }
+}
+
+/// The response to a request whose handler panicked.
+pub(crate) fn handler_panicked(request: &dyn Display) -> Response {
+    Response::fault(&format!("{request}: the handler panicked"))
+}
 
 /// What a handler returns: a response, or how to get it.
 #[must_use = "the client gets the outcome that a handler returns"]
@@ -51,7 +144,7 @@ impl fmt::Debug for Outcome {
 impl Outcome {
     /// Creates an [`Outcome::Blocking`].
     pub fn blocking(job: impl FnOnce() -> Response + Send + 'static) -> Self {
-        Self::Blocking(Box::new(job))
+        Self::Blocking(Job::new(job))
     }
 
     /// Creates an [`Outcome::Deferred`].
@@ -59,29 +152,69 @@ impl Outcome {
         Self::Deferred(Deferral::new(hand_over))
     }
 
-    /// Changes the response with `change`, now or when it is available, on the thread that makes it. A
-    /// middleware changes the responses of the handler inside it with this.
+    /// Changes the response with `change`, now or when it is available, on the thread that makes it or finds
+    /// that it cannot be made. A middleware changes the responses of the handler inside it with this: the 500
+    /// of a job that panics and the 503 of one that has no place in the queue are changed too.
     pub fn map(self, change: impl FnOnce(Response) -> Response + Send + 'static) -> Self {
         self.and_then(move |response| change(response).into())
     }
 
-    /// Replaces the response by what `change` makes of it, as [`map`](Self::map) does. A job waits on its
-    /// thread for an outcome that is not ready.
+    /// Replaces the response by what `change` makes of it, as [`map`](Self::map) does.
     pub(crate) fn and_then(self, change: impl FnOnce(Response) -> Self + Send + 'static) -> Self {
         match self {
-            Self::Ready(response) => change(response),
-            Self::Blocking(job) => Self::blocking(move || change(job()).wait()),
-            Self::BlockingOnDisk(job) => {
-                let run = job.run;
-                let work = move || run().and_then(change);
-                Self::BlockingOnDisk(DiskJob::new(job.device, job.length, work))
-            }
-            Self::Deferred(deferral) => Self::deferred(move |responder| {
-                let context = responder.context.clone();
-                let changed = move |outcome: Self| responder.send(outcome.and_then(change));
-                deferral.call(Responder::new(context, changed));
-            }),
+            Self::Ready(response) if !response.needs_permit() => change(response),
+            outcome => outcome.changed_later(Box::new(change)),
         }
+    }
+
+    fn changed(self, change: Change, request: &dyn Display) -> Self {
+        match self {
+            Self::Ready(response) if !response.needs_permit() => {
+                change_caught(response, change, request)
+            }
+            outcome => outcome.changed_later(change),
+        }
+    }
+
+    fn changed_later(self, change: Change) -> Self {
+        match self {
+            // The body may be replaced by a 503 when the server looks for a place for it.
+            Self::Ready(response) => {
+                let mut deferral = Deferral::from(DeferralSource::Unreserved(response));
+                deferral.changes.0.push(change);
+                Self::Deferred(deferral)
+            }
+            Self::Blocking(mut job) => {
+                job.changes.0.push(change);
+                Self::Blocking(job)
+            }
+            Self::BlockingOnDisk(mut job) => {
+                job.job.changes.0.push(change);
+                Self::BlockingOnDisk(job)
+            }
+            Self::Deferred(mut deferral) => {
+                deferral.changes.0.push(change);
+                Self::Deferred(deferral)
+            }
+        }
+    }
+
+    /// Drops the work that makes the response, and responds with `response` instead.
+    pub(crate) fn replace(self, response: Response, request: &dyn Display) -> Self {
+        match self {
+            Self::Ready(replaced) => {
+                drop_caught(replaced, "a response that is replaced");
+                response.into()
+            }
+            Self::Blocking(job) => job.replace(response, request),
+            Self::BlockingOnDisk(job) => job.job.replace(response, request),
+            Self::Deferred(deferral) => deferral.replace(response, request),
+        }
+    }
+
+    /// Creates the outcome of a call that is made later: see [`Promise::fill`].
+    pub(crate) fn promised(promise: &Promise) -> Self {
+        Self::Deferred(DeferralSource::Promised(promise.clone()).into())
     }
 
     /// Returns the response and blocks until it is available. For tests and other callers that may
@@ -89,25 +222,44 @@ impl Outcome {
     pub fn wait(self) -> Response {
         let mut outcome = self;
         loop {
-            let settled = match outcome.settled() {
+            let settled = match outcome.settled(&MADE_BY_HAND) {
                 Ok(settled) => settled,
                 Err(deferral) => deferral.wait(),
             };
             outcome = match settled {
                 Settled::Ready(response) => return response,
-                Settled::Blocking(job) => return job(),
-                Settled::BlockingOnDisk(job) => job.run(),
+                Settled::Unreserved(response, changes) => {
+                    changes.apply_to_reserved(response, &MADE_BY_HAND)
+                }
+                Settled::Blocking(job) => job.run_by_hand(),
+                Settled::BlockingOnDisk(job) => job.into_job().run_by_hand(),
             };
         }
     }
 
-    /// Returns what is to be done, unless the outcome is deferred.
-    pub(crate) fn settled(self) -> Result<Settled, Deferral> {
-        match self {
-            Self::Ready(response) => Ok(Settled::Ready(response)),
-            Self::Blocking(job) => Ok(Settled::Blocking(job)),
-            Self::BlockingOnDisk(job) => Ok(Settled::BlockingOnDisk(job)),
-            Self::Deferred(deferral) => Err(deferral),
+    /// Returns what is to be done, unless the outcome is deferred by a closure.
+    pub(crate) fn settled(self, request: &dyn Display) -> Result<Settled, Deferral> {
+        let mut outcome = self;
+        loop {
+            outcome = match outcome {
+                Self::Ready(response) => return Ok(Settled::Ready(response)),
+                Self::Blocking(job) => return Ok(Settled::Blocking(job)),
+                Self::BlockingOnDisk(job) => return Ok(Settled::BlockingOnDisk(job)),
+                Self::Deferred(mut deferral) => match deferral.source.take() {
+                    Some(DeferralSource::Unreserved(response)) => {
+                        let changes = std::mem::take(&mut deferral.changes);
+                        return Ok(Settled::Unreserved(response, changes));
+                    }
+                    Some(DeferralSource::Promised(promise)) => {
+                        let changes = std::mem::take(&mut deferral.changes);
+                        changes.apply(promise.take(request), request)
+                    }
+                    source => {
+                        deferral.source = source;
+                        return Err(deferral);
+                    }
+                },
+            };
         }
     }
 }
@@ -179,7 +331,7 @@ where
 pub struct DiskJob {
     device: u64,
     length: JobLength,
-    run: Box<dyn FnOnce() -> Outcome + Send>,
+    job: Job,
 }
 
 impl fmt::Debug for DiskJob {
@@ -217,7 +369,7 @@ impl DiskJob {
         Self {
             device,
             length,
-            run: Box::new(move || job().into()),
+            job: Job::new(job),
         }
     }
 
@@ -229,9 +381,8 @@ impl DiskJob {
         self.length
     }
 
-    /// Does the work, which may block.
-    pub(crate) fn run(self) -> Outcome {
-        (self.run)()
+    pub(crate) fn into_job(self) -> Job {
+        self.job
     }
 }
 
@@ -243,7 +394,53 @@ const MAX_DEFERRALS: usize = 1000;
 type HandOver = Box<dyn FnOnce(Responder) + Send>;
 
 /// The closure of an [`Outcome::Deferred`]; made with [`Outcome::deferred`].
-pub struct Deferral(Option<HandOver>);
+pub struct Deferral {
+    source: Option<DeferralSource>,
+    changes: Changes,
+}
+
+/// Where the outcome comes from.
+enum DeferralSource {
+    HandOver(HandOver),
+    /// A response that is made, and changed when its body has what it needs.
+    Unreserved(Response),
+    Promised(Promise),
+}
+
+impl From<DeferralSource> for Deferral {
+    fn from(source: DeferralSource) -> Self {
+        Self {
+            source: Some(source),
+            changes: Changes::default(),
+        }
+    }
+}
+
+/// The outcome of a handler that is called later: a layer decides about a request when its head is there,
+/// and the handler inside it is called when the content is.
+#[derive(Clone, Default)]
+pub(crate) struct Promise(Arc<Mutex<Option<Outcome>>>);
+
+impl Promise {
+    /// Returns `outcome`, which was made of [`Outcome::promised`], with `made` in the place of that. A job
+    /// that waits for it finds it there.
+    pub(crate) fn fill(&self, outcome: Outcome, made: Outcome, request: &dyn Display) -> Outcome {
+        match outcome {
+            Outcome::Deferred(mut deferral) if deferral.is_of(self) => {
+                std::mem::take(&mut deferral.changes).apply(made, request)
+            }
+            outcome => {
+                *self.0.lock() = Some(made);
+                outcome
+            }
+        }
+    }
+
+    fn take(&self, request: &dyn Display) -> Outcome {
+        let made = self.0.lock().take();
+        made.unwrap_or_else(|| response_dropped(request).into())
+    }
+}
 
 impl fmt::Debug for Deferral {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,6 +451,8 @@ impl fmt::Debug for Deferral {
 /// An outcome that is not deferred.
 pub(crate) enum Settled {
     Ready(Response),
+    /// A response whose body needs a place, and what is made of it then.
+    Unreserved(Response, Changes),
     Blocking(Job),
     BlockingOnDisk(DiskJob),
 }
@@ -271,27 +470,33 @@ enum Call {
 }
 
 impl Deferral {
-    pub(super) fn new(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
-        Self(Some(Box::new(hand_over)))
+    fn new(hand_over: impl FnOnce(Responder) + Send + 'static) -> Self {
+        DeferralSource::HandOver(Box::new(hand_over)).into()
     }
 
-    pub(super) fn call(mut self, responder: Responder) {
-        if let Some(hand_over) = self.0.take() {
-            hand_over(responder);
+    fn is_of(&self, promise: &Promise) -> bool {
+        match &self.source {
+            Some(DeferralSource::Promised(Promise(own))) => Arc::ptr_eq(own, &promise.0),
+            _ => false,
         }
+    }
+
+    fn replace(mut self, response: Response, request: &dyn Display) -> Outcome {
+        let changes = std::mem::take(&mut self.changes);
+        drop_caught(self, "a deferred response that is replaced");
+        changes.apply(response.into(), request)
     }
 
     /// Waits until something is sent that is not deferred.
     fn wait(self) -> Settled {
-        const REQUEST: &str = "a request made by hand";
         let (sender, receiver) = mpsc::sync_channel(1);
-        let context = ResponderContext::new(REQUEST, Cancellation::default());
+        let context = ResponderContext::new(MADE_BY_HAND, Cancellation::default());
         self.settle(&context, move |settled| {
             // This fails only if the receiver is gone.
             let _ = sender.send(settled);
         });
         let settled = receiver.recv();
-        settled.unwrap_or_else(|_| Settled::Ready(response_dropped(REQUEST)))
+        settled.unwrap_or_else(|_| Settled::Ready(response_dropped(&MADE_BY_HAND)))
     }
 
     /// Calls the closure, and those that are sent in response, until something else is sent. `deliver`
@@ -311,7 +516,7 @@ fn settle(mut deferral: Deferral, context: &ResponderContext, mut deliver: Deliv
             return;
         };
         deliver = next;
-        deferral = match outcome.settled() {
+        deferral = match outcome.settled(&context.request) {
             Ok(settled) => return deliver(settled),
             Err(deferral) => deferral,
         };
@@ -319,26 +524,30 @@ fn settle(mut deferral: Deferral, context: &ResponderContext, mut deliver: Deliv
     let request = &context.request;
     let text =
         format!("{request}: the handler deferred the response {MAX_DEFERRALS} times in a row");
-    deliver(Settled::Ready(Response::fault(&text)));
+    let outcome = deferral.replace(Response::fault(&text), request);
+    let settled = outcome.settled(request);
+    deliver(settled.unwrap_or_else(|_| Settled::Ready(StatusCode::INTERNAL_SERVER_ERROR.into())));
 }
 
 /// Calls a closure. Returns the outcome that it sends before it returns.
 fn call(
-    deferral: Deferral,
+    mut deferral: Deferral,
     context: &ResponderContext,
     deliver: Deliver,
 ) -> Option<(Outcome, Deliver)> {
     let state = Arc::new(Mutex::new(Call::Running));
+    let changes = std::mem::take(&mut deferral.changes);
     let on_outcome = {
         let (state, context) = (Arc::clone(&state), context.clone());
         move |outcome: Outcome| {
+            let outcome = changes.apply(outcome, &context.request);
             let mut state = lock(&state);
             if let Call::Running = *state {
                 *state = Call::Sent(outcome, deliver);
                 return;
             }
             drop(state);
-            match outcome.settled() {
+            match outcome.settled(&context.request) {
                 Ok(settled) => deliver(settled),
                 Err(deferral) => settle(deferral, &context, deliver),
             }
@@ -346,7 +555,9 @@ fn call(
     };
     let responder = Responder::new(context.clone(), on_outcome);
     // A responder that is dropped by the panic sends a 500.
-    if catch(|| deferral.call(responder)).is_err() {
+    if let Some(DeferralSource::HandOver(hand_over)) = deferral.source.take()
+        && catch(|| hand_over(responder)).is_err()
+    {
         log::error!("{}: the handler panicked", context.request);
     }
     match std::mem::replace(&mut *lock(&state), Call::Returned) {
@@ -369,7 +580,7 @@ thread_local! {
 /// after the other.
 impl Drop for Deferral {
     fn drop(&mut self) {
-        let Some(hand_over) = self.0.take() else {
+        let Some(DeferralSource::HandOver(hand_over)) = self.source.take() else {
             return;
         };
         let mut first = Some(hand_over);
@@ -470,17 +681,16 @@ impl Responder {
         self.deliver(|_| outcome.into());
     }
 
-    fn deliver(&mut self, outcome: impl FnOnce(&str) -> Outcome) {
+    fn deliver(&mut self, outcome: impl FnOnce(&dyn Display) -> Outcome) {
         let Some(deliver) = self.deliver.take() else {
             return;
         };
         self.context.cancellation.complete();
         let request = &self.context.request;
         let outcome = outcome(request);
-        // A middleware may panic while it changes the response. The panic must not reach the thread
-        // that sends it; the responder inside the middleware's closure is dropped and sends a 500.
+        // What is dropped on the way may panic. The panic must not reach the thread that sends the response.
         if catch(|| deliver(outcome)).is_err() {
-            log::error!("{request}: middleware panicked");
+            log::error!("{request}: a response panicked when it was dropped");
         }
     }
 }
@@ -496,7 +706,7 @@ impl Drop for Responder {
 }
 
 /// The response to a request whose [`Responder`] was dropped.
-pub(super) fn response_dropped(request: &str) -> Response {
+fn response_dropped(request: &dyn Display) -> Response {
     Response::fault(&format!(
         "{request}: the handler dropped its replier without replying"
     ))

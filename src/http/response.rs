@@ -779,6 +779,11 @@ impl Response {
         }
     }
 
+    /// Returns whether the body needs a thread or a place of its own that it does not have yet.
+    pub(crate) fn needs_permit(&self) -> bool {
+        matches!(&self.body, Body::Stream(stream) if stream.needs_permit())
+    }
+
     pub(crate) fn body_mut(&mut self) -> &mut Body {
         &mut self.body
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use ::http::{HeaderValue, StatusCode};
 
 use crate::explain_log::{Escaped, explain};
-use crate::handler::{BodyPolicy, Handler, Outcome};
+use crate::handler::{BodyPolicy, CatchPanics, Handler, Outcome};
 use crate::http::cors::{AllowedOrigins, CorsFields};
 use crate::http::{Rejection, Request, Response, cors};
 use crate::site::Origin;
@@ -27,7 +27,8 @@ use crate::site::Origin;
 /// # }
 /// ```
 pub struct Cors {
-    inner: Box<dyn Handler>,
+    /// Browsers show the 500 of a panic to the page only with the fields.
+    inner: CatchPanics,
     origins: Option<AllowedOrigins>,
 }
 
@@ -47,7 +48,7 @@ impl Cors {
     /// Wraps `inner` and permits pages of `origin`.
     pub fn new(inner: impl Handler + 'static, origin: &Origin) -> Self {
         Self {
-            inner: Box::new(inner),
+            inner: CatchPanics(Box::new(inner)),
             origins: allowed([origin]),
         }
     }

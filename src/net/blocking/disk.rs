@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
 
-use super::pool::{BlockingPool, NoThread, PoolSize};
+use super::pool::{BlockingPool, NoThread, PoolSize, QueueFull};
 use crate::body::FileRange;
 use crate::body::file_range::{Resident, Storage};
-use crate::handler::{DiskJob, JobLength};
+use crate::handler::{DiskJob, Job, JobLength};
 use crate::net::observe::report::QueueStats;
 use crate::net::transport::MAX_CALL_BYTES;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
@@ -242,14 +242,14 @@ impl DiskPools {
         &self,
         job: DiskJob,
         reply_to: ReplyTo,
-        run: impl FnOnce(DiskJob) -> Option<ExchangeEvent> + Send + 'static,
+        run: impl FnOnce(Job, Result<(), QueueFull>) -> Option<ExchangeEvent> + Send + 'static,
     ) {
         let pools = match job.length() {
             JobLength::Short => &self.short_jobs,
             JobLength::Long => &self.long_jobs,
         };
         let pool = pools.of(job.device());
-        pool.submit(reply_to, move || run(job));
+        pool.submit(reply_to, move |place| run(job.into_job(), place));
     }
 
     /// Runs work that a response in progress needs on a thread of a device for long jobs; see

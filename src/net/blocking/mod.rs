@@ -22,11 +22,17 @@ pub(crate) struct Pools {
     /// For jobs that read from a client or write to one, at its pace. Each has reserved its thread, so
     /// that none waits for the client of another.
     pub(crate) streams: BlockingPool,
-    /// The threads of `streams`.
-    stream_threads: Arc<Semaphore>,
-    /// The response bodies for which no thread waits.
-    parked_streams: Arc<Semaphore>,
+    pub(crate) permits: Arc<StreamPermits>,
     pub(crate) disks: DiskPools,
+}
+
+/// What bodies that are produced while they are sent, and those that are read while they are received,
+/// need for themselves.
+pub(crate) struct StreamPermits {
+    /// The threads of [`Pools::streams`].
+    threads: Semaphore,
+    /// The response bodies for which no thread waits.
+    parked: Semaphore,
 }
 
 /// Reads the load of the pools.
@@ -50,15 +56,27 @@ impl Pools {
                 waiting: limits.max_streams,
                 begins: Begins::Always,
             }),
-            stream_threads: Arc::new(Semaphore::new(limits.max_streams)),
-            parked_streams: Arc::new(Semaphore::new(limits.max_parked_streams)),
+            permits: Arc::new(StreamPermits {
+                threads: Semaphore::new(limits.max_streams),
+                parked: Semaphore::new(limits.max_parked_streams),
+            }),
             disks: DiskPools::new(jobs),
         }
     }
 
-    /// Reserves a thread of [`streams`](Self::streams); `None` if there is none left.
-    pub(crate) fn reserve_stream(&self) -> Option<SemaphorePermit> {
-        self.stream_threads.try_acquire(1)
+    pub(crate) fn stats(&self) -> BlockingPoolStats {
+        BlockingPoolStats {
+            jobs: self.jobs.stats(),
+            streams: self.streams.stats(),
+            disks: self.disks.stats(),
+        }
+    }
+}
+
+impl StreamPermits {
+    /// Reserves a thread of [`Pools::streams`]; `None` if there is none left.
+    pub(crate) fn reserve_thread(&self) -> Option<SemaphorePermit> {
+        self.threads.try_acquire(1)
     }
 
     /// Reserves the thread for the body of a response, or its place among the bodies that wait, if it
@@ -68,10 +86,13 @@ impl Pools {
         let Body::Stream(stream) = response.body_mut() else {
             return;
         };
+        if !stream.needs_permit() {
+            return;
+        }
         let permit = match stream.source.kind() {
             SourceKind::Produced => return,
-            SourceKind::Written => self.reserve_stream(),
-            SourceKind::Polled => self.parked_streams.try_acquire(1),
+            SourceKind::Written => self.reserve_thread(),
+            SourceKind::Polled => self.parked.try_acquire(1),
         };
         match permit {
             Some(permit) => stream.set_permit(permit),
@@ -79,14 +100,6 @@ impl Pools {
                 let rejected = std::mem::replace(response, too_many_streams());
                 drop_caught(rejected, "streams: a body beyond the limit");
             }
-        }
-    }
-
-    pub(crate) fn stats(&self) -> BlockingPoolStats {
-        BlockingPoolStats {
-            jobs: self.jobs.stats(),
-            streams: self.streams.stats(),
-            disks: self.disks.stats(),
         }
     }
 }

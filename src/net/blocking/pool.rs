@@ -2,7 +2,7 @@
 //! first needed, and results that are sent to the mailbox of a worker.
 //!
 //! Clients take turns, and one client occupies a part of the threads only. Work for an exchange that has
-//! ended is not begun. A job without a place in the queue gets a 503.
+//! ended is not begun. A job without a place in the queue is told so, and returns the 503.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,6 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::client_key::ClientKey;
 use crate::fair_queue::{FairQueue, QueueLimits};
-use crate::http::Response;
 use crate::net::observe::report::QueueStats;
 use crate::net::worker::message::{ExchangeEvent, ReplyTo};
 use crate::panics::{Panicked, catch, drop_caught};
@@ -92,12 +91,29 @@ struct Queue {
     closed: bool,
 }
 
+/// Is told whether it has a place, and returns what is sent for it.
+type Work = Box<dyn FnOnce(Result<(), QueueFull>) -> Option<ExchangeEvent> + Send>;
+
 struct Task {
-    work: Box<dyn FnOnce() -> Option<ExchangeEvent> + Send>,
+    work: Work,
     reply_to: ReplyTo,
 }
 
+/// A job is not begun, because it has no place in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueFull;
+
 impl Task {
+    /// Sends what the work returns instead of its result.
+    fn reject(self) {
+        let Self { work, reply_to } = self;
+        match catch(|| work(Err(QueueFull))) {
+            Ok(Some(event)) => reply_to.send(event),
+            Ok(None) => {}
+            Err(Panicked) => log::error!("helper threads: a rejected job panicked"),
+        }
+    }
+
     /// Drops the work and reports that it is not begun: an HTTP/2 connection counts its tasks, those of
     /// cancelled streams included.
     fn cancel(self) {
@@ -152,14 +168,14 @@ impl BlockingPool {
     }
 
     /// Runs `work` on a thread of the pool and sends its result to `reply_to`, if it has one. If the
-    /// queue is full or no thread can be started, a 503 is sent instead, or the newest job of a client
-    /// with more jobs gets the 503.
+    /// queue is full or no thread can be started, `work` is called at once with an error, or the newest job
+    /// of a client with more jobs is; then it must not block.
     ///
     /// If `work` panics, the connection is closed.
     pub(crate) fn submit(
         &self,
         reply_to: ReplyTo,
-        work: impl FnOnce() -> Option<ExchangeEvent> + Send + 'static,
+        work: impl FnOnce(Result<(), QueueFull>) -> Option<ExchangeEvent> + Send + 'static,
     ) {
         let task = Task {
             work: Box::new(work),
@@ -177,10 +193,8 @@ impl BlockingPool {
         };
         self.wake_thread(queue);
         cancelled.into_iter().for_each(Task::cancel);
-        if let Some(Task { work, reply_to }) = rejected {
-            drop_caught(work, "helper threads: a job without a place in the queue");
-            let response = Response::unavailable("too many requests in progress; try again");
-            reply_to.send(ExchangeEvent::Response(response));
+        if let Some(task) = rejected {
+            task.reject();
         }
     }
 
@@ -198,7 +212,7 @@ impl BlockingPool {
             return Err(NoThread);
         }
         let task = Task {
-            work: Box::new(move || Some(work())),
+            work: Box::new(move |_| Some(work())),
             reply_to,
         };
         queue.tasks.push_required(task.reply_to.client, task);
@@ -256,7 +270,7 @@ impl Pool {
             task.cancel();
             return None;
         }
-        catch(task.work).unwrap_or_else(|Panicked| {
+        catch(|| (task.work)(Ok(()))).unwrap_or_else(|Panicked| {
             let error = io::Error::other("a helper thread's job panicked");
             Some(ExchangeEvent::BodyChunk(Err(error)))
         })

@@ -149,7 +149,7 @@ impl LoopState {
         let mut is_bulk = false;
         match event {
             ExchangeEvent::Response(mut response) => {
-                self.pools.reserve_for_body(&mut response);
+                self.pools.permits.reserve_for_body(&mut response);
                 connection.on_response(id, response, &mut self.cx);
             }
             ExchangeEvent::BodyChunk(chunk) => connection.on_body_chunk(id, chunk, &mut self.cx),

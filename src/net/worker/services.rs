@@ -16,14 +16,17 @@ use crate::body::polled::PolledBody;
 use crate::body::stream::{BodyProducer, BodySource, SourceKind, WriteBody, next_non_empty_piece};
 use crate::body::{BodyWriter, Cancellation, FileRange};
 use crate::client_key::ClientKey;
-use crate::handler::{BodyPolicy, DiskJob, Handler, Job, Outcome, ResponderContext, Settled};
+use crate::handler::{
+    BodyPolicy, Handler, Job, Outcome, RequestName, ResponderContext, Settled, caught,
+    handler_panicked,
+};
 use crate::http::upgrade::{UpgradeJob, UpgradeWaker};
 use crate::http::{Body, Rejection, Request, Response};
 use crate::net::blocking::disk::{DiskPools, ProbeResult, probe_page_cache, read_page_cache};
-use crate::net::blocking::pool::{BlockingPool, NoThread};
-use crate::net::blocking::{Pools, body_writer, too_many_streams};
+use crate::net::blocking::pool::{BlockingPool, NoThread, QueueFull};
+use crate::net::blocking::{Pools, StreamPermits, body_writer, too_many_streams};
 use crate::net::connection::Services;
-use crate::panics::{Panicked, catch, drop_caught};
+use crate::panics::{Panicked, catch};
 use crate::proto::exchange::ExchangeId;
 use crate::proto::file_read::{FileBytes, FileRead};
 use crate::proto::record::Record;
@@ -83,6 +86,54 @@ impl WorkerServices<'_> {
         }
     }
 
+    /// Reserves what a response needs that is there.
+    fn ready(
+        &mut self,
+        exchange: ExchangeId,
+        request: &Request<'_>,
+        mut response: Response,
+    ) -> Response {
+        if needs_others(&response) {
+            self.set_client(exchange, request);
+        }
+        self.pools.permits.reserve_for_body(&mut response);
+        response
+    }
+
+    /// Has a response delivered that is not there yet.
+    fn answer_later(
+        &mut self,
+        exchange: ExchangeId,
+        request: &Request<'_>,
+        mut outcome: Outcome,
+    ) -> Option<Response> {
+        let mut thread = None;
+        // Reading from a client takes as long as the client does.
+        if request.is_streamed() {
+            thread = self.pools.permits.reserve_thread();
+            if thread.is_none() {
+                outcome = outcome.replace(too_many_streams(), &RequestName(request));
+            }
+        }
+        if let Outcome::Ready(response) = outcome {
+            return Some(self.ready(exchange, request, response));
+        }
+        self.set_client(exchange, request);
+        let pending = PendingReply {
+            pool: match thread {
+                Some(_) => self.pools.streams.clone(),
+                None => self.pools.jobs.clone(),
+            },
+            _thread: thread,
+            permits: Arc::clone(&self.pools.permits),
+            disks: self.pools.disks.clone(),
+            reply_to: self.reply_to(exchange),
+            request: RequestName(request).to_string().into(),
+        };
+        pending.deliver(outcome);
+        None
+    }
+
     /// Notes the client of an exchange that other threads will work for.
     fn set_client(&mut self, exchange: ExchangeId, request: &Request<'_>) {
         let client = ClientKey::of(request.client_addr().ip());
@@ -98,47 +149,16 @@ impl Services for WorkerServices<'_> {
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
         match catch(|| handler.handle(request)) {
-            Ok(Outcome::Ready(mut response)) => {
-                if needs_others(&response) {
-                    self.set_client(exchange, request);
-                }
-                self.pools.reserve_for_body(&mut response);
-                Some(response)
-            }
-            Ok(outcome) => {
-                self.set_client(exchange, request);
-                // Reading from a client takes as long as the client does.
-                let thread = if request.is_streamed() {
-                    let Some(thread) = self.pools.reserve_stream() else {
-                        drop_caught(outcome, "streams: a job without a thread");
-                        return Some(too_many_streams());
-                    };
-                    Some(thread)
-                } else {
-                    None
-                };
-                let pending = PendingReply {
-                    pool: match thread {
-                        Some(_) => self.pools.streams.clone(),
-                        None => self.pools.jobs.clone(),
-                    },
-                    thread,
-                    disks: self.pools.disks.clone(),
-                    reply_to: self.reply_to(exchange),
-                    request: describe(request),
-                };
-                pending.deliver(outcome);
-                None
-            }
-            Err(Panicked) => Some(handler_panicked(&describe(request))),
+            Ok(Outcome::Ready(response)) => Some(self.ready(exchange, request, response)),
+            Ok(outcome) => self.answer_later(exchange, request, outcome),
+            Err(Panicked) => Some(handler_panicked(&RequestName(request))),
         }
     }
 
     fn admit(&mut self, request: &Request<'_>) -> BodyPolicy {
-        let mut policy = catch(|| self.handler.admit(request))
-            .unwrap_or_else(|Panicked| BodyPolicy::Reject(handler_panicked(&describe(request))));
+        let mut policy = caught::admit(self.handler, request);
         if let BodyPolicy::Reject(response) = &mut policy {
-            self.pools.reserve_for_body(response);
+            self.pools.permits.reserve_for_body(response);
         }
         policy
     }
@@ -153,9 +173,8 @@ impl Services for WorkerServices<'_> {
         let handler = previous
             .as_ref()
             .map_or(self.handler, |previous| &*previous.handler);
-        let mut response = catch(|| handler.reject(request, rejection))
-            .unwrap_or_else(|Panicked| handler_panicked(&describe(request)));
-        self.pools.reserve_for_body(&mut response);
+        let mut response = caught::reject(handler, request, rejection);
+        self.pools.permits.reserve_for_body(&mut response);
         response
     }
 
@@ -248,8 +267,9 @@ fn needs_others(response: &Response) -> bool {
 struct PendingReply {
     /// Runs its jobs.
     pool: BlockingPool,
-    /// The thread that is reserved for its job, if that reads a request body while it is received.
-    thread: Option<SemaphorePermit>,
+    /// The thread that is reserved for its jobs, if they read a request body while it is received.
+    _thread: Option<SemaphorePermit>,
+    permits: Arc<StreamPermits>,
     disks: DiskPools,
     reply_to: ReplyTo,
     /// Names the request in the error log.
@@ -259,7 +279,7 @@ struct PendingReply {
 impl PendingReply {
     /// Sends the response to the worker, now or when a job or a responder has made it.
     fn deliver(self, outcome: Outcome) {
-        match outcome.settled() {
+        match outcome.settled(&self.request) {
             Ok(settled) => self.deliver_settled(settled),
             Err(deferral) => {
                 let cancellation = Cancellation::new(self.reply_to.cancelled.clone());
@@ -272,42 +292,39 @@ impl PendingReply {
     fn deliver_settled(self, settled: Settled) {
         match settled {
             Settled::Ready(response) => self.reply_to.send(ExchangeEvent::Response(response)),
+            Settled::Unreserved(mut response, changes) => {
+                self.permits.reserve_for_body(&mut response);
+                let outcome = changes.apply_to_reserved(response, &self.request);
+                self.deliver(outcome);
+            }
             Settled::Blocking(job) => {
-                let (thread, request) = (self.thread, self.request);
-                let work = move || {
-                    let _until_the_end = thread;
-                    Some(ExchangeEvent::Response(run(job, &request)))
-                };
-                self.pool.submit(self.reply_to, work);
+                let (pool, reply_to) = (self.pool.clone(), self.reply_to.clone());
+                pool.submit(reply_to, |place| self.run(job, place));
             }
             Settled::BlockingOnDisk(job) => {
                 let (disks, reply_to) = (self.disks.clone(), self.reply_to.clone());
-                disks.submit(job, reply_to, |job| self.run_on_disk(job));
+                disks.submit(job, reply_to, |job, place| self.run(job, place));
             }
         }
     }
 
     /// Returns the response of a job, unless it has another outcome: that is delivered when it is there.
-    fn run_on_disk(self, job: DiskJob) -> Option<ExchangeEvent> {
-        let response = match catch(|| job.run()) {
-            Ok(Outcome::Ready(response)) => response,
-            Ok(outcome) => {
-                self.deliver(outcome);
-                return None;
+    fn run(self, job: Job, place: Result<(), QueueFull>) -> Option<ExchangeEvent> {
+        let outcome = match place {
+            Ok(()) => job.run(&self.request),
+            Err(QueueFull) => {
+                let response = Response::unavailable("too many requests in progress; try again");
+                job.replace(response, &self.request)
             }
-            Err(Panicked) => handler_panicked(&self.request),
         };
-        Some(ExchangeEvent::Response(response))
+        match outcome {
+            Outcome::Ready(response) => Some(ExchangeEvent::Response(response)),
+            outcome => {
+                self.deliver(outcome);
+                None
+            }
+        }
     }
-}
-
-fn run(job: Job, request: &str) -> Response {
-    catch(job).unwrap_or_else(|Panicked| handler_panicked(request))
-}
-
-/// The response to a request whose handler panicked.
-fn handler_panicked(request: &str) -> Response {
-    Response::fault(&format!("{request}: the handler panicked"))
 }
 
 /// Pulls the next chunk. A producer that has reached its end is dropped here.
@@ -326,25 +343,9 @@ fn write_body(write: WriteBody, reply_to: &ReplyTo) -> BodyChunk {
         .map(|()| None)
 }
 
-/// Names a request in the error log.
-fn describe(request: &Request<'_>) -> Box<str> {
-    format!("{} {:?}", request.method(), request.target()).into()
-}
-
 #[cfg(test)]
 mod tests {
-    use ::http::StatusCode;
-
     use super::*;
-
-    #[test]
-    fn panic_of_a_job_is_a_500() {
-        let panics: Job = Box::new(|| panic!("on purpose"));
-        let works: Job = Box::new(|| Response::new(StatusCode::OK));
-        let status = |job| run(job, "GET \"/\"").status();
-        assert_eq!(status(panics), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(status(works), StatusCode::OK);
-    }
 
     #[test]
     fn panic_of_a_producer_is_an_error() {

@@ -4,6 +4,7 @@ use ::http::StatusCode;
 use mio::{Events, Poll, Token};
 
 use super::*;
+use crate::http::Response;
 use crate::net::event_loop::mailbox::Mailbox;
 use crate::net::worker::message::WorkerMessage;
 use crate::proto::exchange::ExchangeId;
@@ -44,7 +45,7 @@ impl Harness {
     fn submit(&self, client: u8, connection: usize) -> CancelFlag {
         let reply_to = self.reply_to(client, connection);
         let cancelled = reply_to.cancelled.clone();
-        self.pool.submit(reply_to, || Some(ok()));
+        self.pool.submit(reply_to, |place| Some(result(place)));
         cancelled
     }
 
@@ -83,24 +84,27 @@ impl Harness {
     }
 }
 
+fn result(place: Result<(), QueueFull>) -> ExchangeEvent {
+    match place {
+        Ok(()) => ok(),
+        Err(QueueFull) => ExchangeEvent::Response(Response::unavailable("no place")),
+    }
+}
+
 fn ok() -> ExchangeEvent {
     ExchangeEvent::Response(Response::new(StatusCode::OK))
 }
 
 /// Returns work that runs until the sender is dropped, and what receives when it has started.
-fn blocking() -> (
-    impl FnOnce() -> Option<ExchangeEvent> + Send,
-    Receiver<()>,
-    Sender<()>,
-) {
+fn blocking() -> (Work, Receiver<()>, Sender<()>) {
     let (started, has_started) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
-    let work = move || {
+    let work = move |_| {
         started.send(()).expect("the test waits");
         let _ = released.recv();
         Some(ok())
     };
-    (work, has_started, release)
+    (Box::new(work), has_started, release)
 }
 
 fn one_thread(waiting: usize) -> PoolSize {
@@ -169,7 +173,7 @@ fn cancelled_task_is_not_begun() {
     let release = harness.occupy(1, 1);
     let begun = |name: usize, reply_to: ReplyTo, sender: Sender<usize>| {
         let cancelled = reply_to.cancelled.clone();
-        harness.pool.submit(reply_to, move || {
+        harness.pool.submit(reply_to, move |_| {
             sender.send(name).expect("the test waits");
             Some(ok())
         });
