@@ -222,6 +222,9 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
+//! The closure runs once for each request, before its content is received, and all responses pass through it:
+//! also the 413 for content that is too large, the 500 after a panic and the 503 if too much is in progress.
+//!
 //! There are [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth`
 //! (feature `auth`) for passwords, [`SlowLog`] for slow responses and [`AllowedHosts`] for host names:
 //! `.layer(|app| SlowLog::new(app, threshold))`. `.layer(request_id())` gives each request an identifier

@@ -60,6 +60,7 @@ mod instructions;
 #[cfg(feature = "cli")]
 mod interop_clients;
 mod isolation;
+mod layers;
 #[cfg(feature = "cli")]
 mod listeners;
 #[cfg(feature = "cli")]

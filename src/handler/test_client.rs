@@ -13,6 +13,7 @@ use cookie_jar::CookieJar;
 use super::{BodyPolicy, BoxHandler, Handler};
 use crate::body::Body;
 use crate::config::Limits;
+use crate::http::admission::Admission;
 use crate::http::{Rejection, Request, Response};
 
 /// As browsers: a loop ends.
@@ -51,8 +52,9 @@ const MAX_REDIRECTS: usize = 20;
 /// length, and a handler's interim status (1xx) is a 500.
 ///
 /// The limits are those of [`Limits::default`]. A panic of the handler is not caught, so that the test
-/// fails. Content that the handler streams is complete when it is called. Streams of the response can be
-/// read while they are produced: [`Response::into_pieces`].
+/// fails, unless there is a [layer](crate::Router::layer) around it, which gets a 500 as in a server.
+/// Content that the handler streams is complete when it is called. Streams of the response can be read
+/// while they are produced: [`Response::into_pieces`].
 ///
 /// Methods panic if the target is invalid, as [`Request::new`] does.
 #[derive(Debug)]
@@ -178,7 +180,7 @@ impl TestClient {
         let request = request.clone();
         #[cfg(feature = "cookies")]
         let request = self.cookies.add_to(request);
-        let mut response = respond(&self.handler, request.clone());
+        let mut response = respond(&self.handler, &request);
         normalize(&mut response);
         #[cfg(feature = "cookies")]
         self.cookies.store(request.path(), &response);
@@ -190,12 +192,14 @@ impl TestClient {
 }
 
 /// Calls the handler as a server does.
-fn respond(handler: &BoxHandler, request: Request<'static>) -> Response {
+fn respond(handler: &BoxHandler, request: &Request<'static>) -> Response {
     let len = request.content().len();
     if len == 0 {
-        return handler.handle(&request).wait();
+        return handler.handle(request).wait();
     }
+    let admission = Admission::default();
     let head = request.without_content();
+    let head = head.with_admission(&admission);
     let max = match handler.admit(&head) {
         BodyPolicy::Buffer { max } => max.min(Limits::default().max_content_bytes) as u64,
         BodyPolicy::Stream { max } => max,
@@ -203,9 +207,11 @@ fn respond(handler: &BoxHandler, request: Request<'static>) -> Response {
     };
     if len as u64 > max {
         let too_large = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
-        return handler.reject(&head.admitted(), too_large);
+        admission.decided();
+        return handler.reject(&head, too_large);
     }
-    handler.handle(&request.admitted()).wait()
+    let request = request.with_admission(admission.decided());
+    handler.handle(&request).wait()
 }
 
 /// Changes a response as a server does: its fields of framing are those of its body.

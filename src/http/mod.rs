@@ -5,9 +5,10 @@
 //! ranges, content negotiation, multipart framing and the `Forwarded` fields.
 //!
 //! Nothing here opens a file or a socket, or reads a clock. Of this crate it imports
-//! [`body`](crate::body), which a response carries and a request reads from, and
-//! [`explain_log`](crate::explain_log). Neither of them imports `http`.
+//! [`body`](crate::body), which a response carries and a request reads from,
+//! [`explain_log`](crate::explain_log), and what catches panics and locks. None of them imports `http`.
 
+pub(crate) mod admission;
 pub(crate) mod byteranges;
 pub(crate) mod conditional;
 #[cfg(feature = "cookies")]

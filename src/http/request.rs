@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use ::http::{HeaderName, HeaderValue, Method, Version};
 
 use super::Rejection;
+use super::admission::Admission;
 use super::fields::Fields;
 use super::forwarded::{ClientInfo, Scheme};
 use super::target::{self, Target};
@@ -46,7 +47,7 @@ pub struct Request<'a> {
     client: ClientInfo,
     params: Vec<(String, String)>,
     extensions: Extensions,
-    admission: Admission<'a>,
+    admission: AdmissionRef<'a>,
 }
 
 /// What a server has of the body of a request when it calls a handler.
@@ -56,8 +57,8 @@ pub(crate) struct ReceivedBody<'a> {
     pub(crate) content: &'a [u8],
     /// The pipe through which the content arrives, if it is streamed.
     pub(crate) stream: Option<PipeReaderHandle>,
-    /// Whether [`Handler::admit`](crate::Handler::admit) was called for the request before.
-    pub(crate) was_admitted: bool,
+    /// What was decided about the body. `None` for a request without one.
+    pub(crate) admission: Option<&'a Admission>,
 }
 
 /// Values that middlewares attach to a request, the newest last. Few are, so they are searched in turn.
@@ -67,33 +68,36 @@ pub(crate) type Extensions = Vec<Arc<dyn Any + Send + Sync>>;
 /// middleware does not count the request twice. The copies that a router passes on share it with the
 /// request that the router was called with.
 #[derive(Debug)]
-enum Admission<'a> {
+enum AdmissionRef<'a> {
     Own(AtomicBool),
-    Shared(&'a AtomicBool),
+    Flag(&'a AtomicBool),
+    Whole(&'a Admission),
 }
 
-impl Admission<'_> {
+impl AdmissionRef<'_> {
     fn flag(&self) -> &AtomicBool {
         match self {
             Self::Own(flag) => flag,
-            Self::Shared(flag) => flag,
+            Self::Flag(flag) => flag,
+            Self::Whole(admission) => &admission.is_decided,
         }
     }
 
-    fn to_own(&self) -> Admission<'static> {
-        Admission::Own(AtomicBool::new(self.flag().load(Ordering::Relaxed)))
+    fn reborrow(&self) -> AdmissionRef<'_> {
+        match self {
+            Self::Own(flag) => AdmissionRef::Flag(flag),
+            Self::Flag(flag) => AdmissionRef::Flag(flag),
+            Self::Whole(admission) => AdmissionRef::Whole(admission),
+        }
+    }
+
+    fn to_own(&self) -> AdmissionRef<'static> {
+        AdmissionRef::Own(AtomicBool::new(self.flag().load(Ordering::Relaxed)))
     }
 }
 
-/// Nothing is known of a new request.
-impl Default for Admission<'_> {
-    fn default() -> Self {
-        Self::Own(AtomicBool::new(false))
-    }
-}
-
-/// A clone is another request with the same history.
-impl Clone for Admission<'_> {
+/// A clone is another request with the same history, without what middlewares have decided.
+impl Clone for AdmissionRef<'_> {
     fn clone(&self) -> Self {
         self.to_own()
     }
@@ -122,7 +126,10 @@ impl<'a> Request<'a> {
             client,
             params: Vec::new(),
             extensions: Vec::new(),
-            admission: Admission::Own(AtomicBool::new(body.was_admitted)),
+            admission: match body.admission {
+                Some(admission) => AdmissionRef::Whole(admission),
+                None => AdmissionRef::Own(AtomicBool::new(false)),
+            },
         }
     }
 
@@ -360,6 +367,30 @@ impl<'a> Request<'a> {
         head
     }
 
+    /// Returns the request with the content of another one.
+    pub(crate) fn with_content_of<'r>(&'r self, other: &'r Request<'_>) -> Request<'r> {
+        let mut copy = self.with_params(Vec::new());
+        copy.content = Cow::Borrowed(&other.content);
+        copy.stream = other.stream.clone();
+        copy
+    }
+
+    /// Returns the request with another record of what is decided about its content.
+    pub(crate) fn with_admission<'r>(&'r self, admission: &'r Admission) -> Request<'r> {
+        let mut copy = self.with_params(Vec::new());
+        copy.admission = AdmissionRef::Whole(admission);
+        copy
+    }
+
+    /// Returns the record of what is decided about the content; `None` for a request without content, and
+    /// for one that no server has received.
+    pub(crate) fn admission(&self) -> Option<&Admission> {
+        match self.admission {
+            AdmissionRef::Whole(admission) => Some(admission),
+            AdmissionRef::Own(_) | AdmissionRef::Flag(_) => None,
+        }
+    }
+
     /// Returns the request with more extensions.
     pub(crate) fn with_extensions(&self, more: Extensions) -> Request<'_> {
         let mut copy = self.with_params(Vec::new());
@@ -382,7 +413,7 @@ impl<'a> Request<'a> {
             client: self.client,
             params: Vec::new(),
             extensions: self.extensions.clone(),
-            admission: Admission::Shared(self.admission.flag()),
+            admission: self.admission.reborrow(),
         }
     }
 
@@ -428,7 +459,7 @@ impl Request<'static> {
             client: ClientInfo::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             params: Vec::new(),
             extensions: Vec::new(),
-            admission: Admission::default(),
+            admission: AdmissionRef::Own(AtomicBool::new(false)),
         })
     }
 

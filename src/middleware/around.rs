@@ -3,15 +3,21 @@
 //! A [`Handler`] has three methods, and a wrapper that forgets to forward one loses streaming, limits of
 //! bodies or error pages. Here one closure is called for all three, with a [`Next`] that stands for the
 //! method of the inner handler.
+//!
+//! For a request with content the closure is called with the head, when the server asks about the content
+//! ([`Handler::admit`]). What it returns is kept ([`Decision`]) until the content has been received and the
+//! handler is called, or until the content is rejected.
 
 use std::any::Any;
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::StatusCode;
 
-use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome};
+use super::late_call::handle_late;
+use crate::handler::{BodyPolicy, BoxHandler, Handler, Outcome, Promise, RequestName};
+use crate::http::admission::Admission;
 use crate::http::{Rejection, Request, Response, error_page};
 use crate::sync::Mutex;
 
@@ -48,34 +54,34 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 /// assert_eq!(get("Bearer 0000").status(), StatusCode::FORBIDDEN);
 /// ```
 ///
-/// The closure is called once for a request without content, and twice for one with content: when its
-/// head is received, to decide about the content, and when the request is handled. If it does not call
-/// [`Next::run`] on the head, its response is sent and the content is not read. If it does, and the inner
-/// handler accepts the content, the inner handler is not called yet: changes of the response
-/// ([`Outcome::map`]) run when there is one, so once. If the request is rejected because of its content
-/// (413, for example), the response to that passes through the closure too.
+/// The closure is called once for each request. It gets the head: for a request with content it is called
+/// before that is received. If it does not call [`Next::run`], its response is sent and the content is not
+/// read. If it does, the inner handler is called when the content has been received, or while it is
+/// ([`BodyPolicy::Stream`]). Changes of the response ([`Outcome::map`]) run when there is one: also if the
+/// content is rejected (413, for example), if the handler panics (500), and if it cannot be called because too
+/// much is in progress (503). Only the rejection of content of which the handler has begun to read a
+/// stream passes through another call of the closure.
 ///
 /// The closure is called on an event loop. One that must block, to look up a session for example, returns
 /// [`Outcome::blocking`] or [`Outcome::deferred`] and calls `next` there, with an owned copy of the
-/// request. On the head, the job is not run: content is then received as the inner handler says, up to
-/// 64 KiB where it would reject it.
-pub fn around<F, R>(closure: F) -> impl FnOnce(BoxHandler) -> Around
+/// request. Content is then received first, as the inner handler says, up to 64 KiB where it would reject it.
+pub fn around<F, R>(closure: F) -> impl Fn(BoxHandler) -> Around
 where
     F: Fn(&Request<'_>, Next) -> R + Send + Sync + 'static,
     R: Into<Outcome>,
 {
-    let closure = Box::new(move |request: &Request<'_>, next: Next| closure(request, next).into());
-    |inner| Around {
-        closure,
+    let closure: Arc<Closure> = Arc::new(move |request, next| closure(request, next).into());
+    move |inner| Around {
+        closure: Arc::clone(&closure),
         inner: Arc::new(inner),
     }
 }
 
-type Closure = Box<dyn Fn(&Request<'_>, Next) -> Outcome + Send + Sync>;
+type Closure = dyn Fn(&Request<'_>, Next) -> Outcome + Send + Sync;
 
 /// A handler with a closure around it: see [`around`].
 pub struct Around {
-    closure: Closure,
+    closure: Arc<Closure>,
     inner: Arc<BoxHandler>,
 }
 
@@ -94,19 +100,10 @@ pub struct Next {
 
 /// The method of the inner handler that is called.
 enum Call {
-    /// For a request with content, with whether the closure has returned.
-    Handle(Option<Arc<AtomicBool>>),
-    /// The policy is stored here.
-    Admit(Arc<Mutex<Option<Admitted>>>),
+    /// For a request without content.
+    Handle,
+    Admit(Arc<HeadCall>),
     Reject(Rejection),
-}
-
-/// What the inner handler says about the content of a request.
-enum Admitted {
-    /// The content is received.
-    Accepted(BodyPolicy),
-    /// The response, with this status, was passed to the closure.
-    Rejected(StatusCode),
 }
 
 impl Next {
@@ -119,45 +116,20 @@ impl Next {
 
     /// Calls the inner handler.
     pub fn run(self, request: &Request<'_>) -> Outcome {
+        if let Call::Admit(head) = &self.call {
+            return head.run(&self.inner, request, self.extensions);
+        }
         if self.extensions.is_empty() {
             self.call(request)
         } else {
-            let request = request.with_extensions(self.extensions.clone());
-            self.call(&request)
+            self.call(&request.with_extensions(self.extensions.clone()))
         }
     }
 
     fn call(&self, request: &Request<'_>) -> Outcome {
         match &self.call {
-            Call::Handle(Some(returned)) if returned.load(Ordering::Acquire) => {
-                self.handle_late(request)
-            }
-            Call::Handle(_) => self.inner.handle(request),
+            Call::Handle | Call::Admit(_) => self.inner.handle(request),
             Call::Reject(rejection) => self.inner.reject(request, *rejection).into(),
-            Call::Admit(admitted) => {
-                let (policy, outcome) = match self.inner.admit(request) {
-                    BodyPolicy::Reject(response) => {
-                        (Admitted::Rejected(response.status()), response.into())
-                    }
-                    // There is no response yet, so nothing to change: a deferred outcome that nothing
-                    // waits for does not run what is mapped.
-                    policy => (Admitted::Accepted(policy), Outcome::deferred(drop)),
-                };
-                *admitted.lock() = Some(policy);
-                outcome
-            }
-        }
-    }
-}
-
-impl Next {
-    /// Calls the inner handler from a job. When the head was received, the job was not run, so the inner
-    /// handler was asked about the content without effect on what counts requests.
-    fn handle_late(&self, request: &Request<'_>) -> Outcome {
-        request.forget_admission();
-        match self.inner.admit(request) {
-            BodyPolicy::Reject(response) => response.closing().into(),
-            BodyPolicy::Buffer { .. } | BodyPolicy::Stream { .. } => self.inner.handle(request),
         }
     }
 }
@@ -165,6 +137,110 @@ impl Next {
 impl fmt::Debug for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Next")
+    }
+}
+
+/// A call of the closure with the head of a request.
+struct HeadCall {
+    /// Where that is in memory, to tell it from another request.
+    address: usize,
+    state: Mutex<HeadState>,
+    /// The outcome of the inner handler, of which the closure makes its own.
+    promise: Promise,
+    /// What the handlers inside have decided.
+    admission: Admission,
+}
+
+/// How far it has come.
+enum HeadState {
+    /// The closure has not called the inner handler. A job may do so later.
+    Undecided,
+    /// The inner handler accepts the content of the request that the closure has passed on.
+    Accepted(BodyPolicy, PassedOn),
+    /// The response of the inner handler, with this status, was passed to the closure.
+    Rejected(StatusCode),
+    /// The content is there, of a request about which a job decides.
+    Received(Request<'static>),
+}
+
+/// What the closure has passed on to the inner handler.
+struct PassedOn {
+    /// `None` if it is the request with which the closure was called.
+    request: Option<Request<'static>>,
+    extensions: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+impl HeadCall {
+    fn new(request: &Request<'_>) -> Self {
+        Self {
+            address: ptr::from_ref(request).addr(),
+            state: Mutex::new(HeadState::Undecided),
+            promise: Promise::default(),
+            admission: Admission::default(),
+        }
+    }
+
+    /// Asks the inner handler about the content, or calls it if the content is there.
+    fn run(
+        &self,
+        inner: &BoxHandler,
+        request: &Request<'_>,
+        extensions: Vec<Arc<dyn Any + Send + Sync>>,
+    ) -> Outcome {
+        let state = std::mem::replace(&mut *self.state.lock(), HeadState::Undecided);
+        let extended = request.with_extensions(extensions.clone());
+        if let HeadState::Received(received) = state {
+            return handle_late(inner, &extended.with_content_of(&received));
+        }
+        let is_changed = ptr::from_ref(request).addr() != self.address;
+        let (state, outcome) = match inner.admit(&extended.with_admission(&self.admission)) {
+            BodyPolicy::Reject(response) => {
+                (HeadState::Rejected(response.status()), response.into())
+            }
+            policy => {
+                let passed_on = PassedOn {
+                    request: is_changed.then(|| request.clone().into_owned()),
+                    extensions,
+                };
+                (
+                    HeadState::Accepted(policy, passed_on),
+                    Outcome::promised(&self.promise),
+                )
+            }
+        };
+        *self.state.lock() = state;
+        outcome
+    }
+}
+
+/// What the closure has returned for the head of a request whose content is received.
+struct Decision {
+    head: Arc<HeadCall>,
+    /// `None` if the closure has not called the inner handler yet.
+    passed_on: Option<PassedOn>,
+    outcome: Outcome,
+    /// Whose decision it is.
+    inner: Arc<BoxHandler>,
+}
+
+impl Decision {
+    /// Completes the outcome with that of the inner handler, which `call` calls.
+    fn complete(
+        self,
+        request: &Request<'_>,
+        call: impl FnOnce(&BoxHandler, &Request<'_>) -> Outcome,
+    ) -> Outcome {
+        let Some(passed_on) = self.passed_on else {
+            *self.head.state.lock() = HeadState::Received(request.clone().into_owned());
+            return self.outcome;
+        };
+        let head = passed_on.request.as_ref().unwrap_or(request);
+        let whole = head.with_content_of(request);
+        let extended = whole.with_extensions(passed_on.extensions);
+        let admission = self.head.admission.decided();
+        let made = call(&self.inner, &extended.with_admission(admission));
+        let promise = &self.head.promise;
+        promise.fill(self.outcome, made, &RequestName(request))
     }
 }
 
@@ -177,53 +253,88 @@ impl Around {
         };
         (self.closure)(request, next)
     }
+
+    fn take_decision(&self, request: &Request<'_>) -> Option<Decision> {
+        let is_own = |decision: &Decision| Arc::ptr_eq(&decision.inner, &self.inner);
+        request.admission()?.take(is_own)
+    }
+}
+
+/// Returns a response that is there. Otherwise the work for it is not begun, and `instead` is the response.
+fn ready_or(outcome: Outcome, request: &Request<'_>, instead: impl Fn() -> Response) -> Response {
+    let outcome = match outcome {
+        Outcome::Ready(response) => return response,
+        outcome => outcome.replace(instead(), &RequestName(request)),
+    };
+    match outcome {
+        Outcome::Ready(response) => response,
+        _ => instead(),
+    }
 }
 
 impl Handler for Around {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let returned = request.may_have_content().then(Arc::default);
-        let outcome = self.call(request, Call::Handle(returned.clone()));
-        if let Some(returned) = returned {
-            returned.store(true, Ordering::Release);
+        match self.take_decision(request) {
+            Some(decision) => decision.complete(request, Handler::handle),
+            None => self.call(request, Call::Handle),
         }
-        outcome
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        let admitted = Arc::new(Mutex::new(None));
-        let outcome = self.call(request, Call::Admit(Arc::clone(&admitted)));
-        let admitted = admitted.lock().take();
-        match (admitted, outcome) {
-            (Some(Admitted::Accepted(policy)), _) => policy,
-            (_, Outcome::Ready(response)) => BodyPolicy::Reject(response),
-            (Some(Admitted::Rejected(status)), _) => {
-                BodyPolicy::Reject(error_page::instead_of(status.into(), request.fields()))
-            }
-            // The closure decides later, in a job.
-            (None, _) => match self.inner.admit(&request.clone().admitted()) {
-                BodyPolicy::Reject(_) => BodyPolicy::Buffer {
-                    max: MAX_UNWANTED_BYTES,
-                },
-                policy => policy,
-            },
+        // A question without effect, from what will ask again.
+        if request.was_admitted() {
+            return self.inner.admit(request);
         }
+        let head = Arc::new(HeadCall::new(request));
+        let outcome = self.call(request, Call::Admit(Arc::clone(&head)));
+        let state = std::mem::replace(&mut *head.state.lock(), HeadState::Undecided);
+        let (policy, outcome, passed_on) = match (state, outcome) {
+            (HeadState::Accepted(policy, passed_on), outcome) => (policy, outcome, Some(passed_on)),
+            (HeadState::Rejected(status), outcome) => {
+                let page = || error_page::instead_of(status.into(), request.fields());
+                return BodyPolicy::Reject(ready_or(outcome, request, page));
+            }
+            (_, Outcome::Ready(response)) => return BodyPolicy::Reject(response),
+            // The closure decides later, in a job.
+            (_, outcome) => match self.inner.admit(&request.clone().admitted()) {
+                BodyPolicy::Reject(_) => {
+                    let max = MAX_UNWANTED_BYTES;
+                    (BodyPolicy::Buffer { max }, outcome, None)
+                }
+                policy => (policy, outcome, None),
+            },
+        };
+        if let Some(admission) = request.admission() {
+            admission.keep(Decision {
+                head,
+                passed_on,
+                outcome,
+                inner: Arc::clone(&self.inner),
+            });
+        }
+        policy
     }
 
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
-        match self.call(request, Call::Reject(rejection)) {
-            Outcome::Ready(response) => response.closing(),
-            // What decides later does not learn of a request that is over.
-            _ => error_page::instead_of(rejection.into(), request.fields()),
-        }
+        let outcome = match self.take_decision(request) {
+            Some(decision) => decision.complete(request, |inner, request| {
+                inner.reject(request, rejection).into()
+            }),
+            None => self.call(request, Call::Reject(rejection)),
+        };
+        // What decides later does not learn of a request that is over.
+        let page = || error_page::instead_of(rejection.into(), request.fields());
+        ready_or(outcome, request, page).closing()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::handler::router::Router;
+    use crate::handler::TestClient;
     use crate::middleware::{Rate, RateLimit};
 
     /// Streams, and rejects what is not a POST of `/`; its error pages are a teapot.
@@ -333,6 +444,10 @@ mod tests {
         let expected = matches!(policy, BodyPolicy::Buffer { max } if max == MAX_UNWANTED_BYTES);
         assert!(expected, "{policy:?}");
         // The content was read, but the inner handler does not get the request.
+        let admission = Admission::default();
+        let other = other.with_admission(&admission);
+        let _ = handler.admit(&other);
+        admission.decided();
         let response = handler.handle(&other).wait();
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         let response = handler.reject(&request, TOO_LARGE);
@@ -359,13 +474,12 @@ mod tests {
                 .post("/", ok)
                 .layer(move |inner| RateLimit::new(inner).per_client(rate));
             let handler = limited.layer(around(layer));
+            let client = TestClient::new(handler);
             let post = || {
-                let client = ([192, 0, 2, 1], 1).into();
-                let request = Request::post("/", "x").with_client_addr(client);
-                if let BodyPolicy::Reject(response) = handler.admit(&request) {
-                    return response.status();
-                }
-                handler.handle(&request.admitted()).wait().status()
+                let address = ([192, 0, 2, 1], 1).into();
+                client
+                    .send(Request::post("/", "x").with_client_addr(address))
+                    .status()
             };
             assert_eq!(post(), StatusCode::OK);
             assert_eq!(post(), StatusCode::OK);

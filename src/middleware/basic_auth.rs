@@ -12,6 +12,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::credentials::Credentials;
+use super::late_call::handle_late;
 use super::password_pool::{FAILURES, Login, PasswordPool, Verdict};
 use super::rate_limit::{Rate, RateExceeded};
 use crate::client_key::ClientKey;
@@ -348,12 +349,32 @@ fn description(dependency: Dependency) -> &'static str {
     }
 }
 
+/// The handler was asked about the content of a request by this user.
+struct Asked {
+    passwords: Arc<PasswordPool>,
+    user: String,
+}
+
+impl BasicAuth {
+    /// Returns whether the handler was asked about the content of the request as one of this user, so that
+    /// it need not be asked again.
+    fn was_asked(&self, request: &Request<'_>, user: &str) -> bool {
+        let is_own = |asked: &Asked| Arc::ptr_eq(&asked.passwords, &self.passwords);
+        let asked = request.admission().and_then(|it| it.take(is_own));
+        asked.is_some_and(|asked| asked.user == user)
+    }
+}
+
 impl Handler for BasicAuth {
     fn handle(&self, request: &Request<'_>) -> Outcome {
         let (claim, guard) = self.claims(request);
         let outcome = match claim {
             Claim::Public => self.inner.handle(request),
             Claim::Missing => return challenge(request).into(),
+            Claim::Verified(user) if self.was_asked(request, &user) => {
+                let outcome = self.inner.handle(&by_user(request, &user));
+                outcome.map(move |response| response.with_user(&user))
+            }
             Claim::Verified(user) => call_inner(&*self.inner, request, user),
             Claim::Limited(exceeded) => return exceeded.response(request).into(),
             Claim::Unverified(logins) => {
@@ -385,12 +406,20 @@ impl Handler for BasicAuth {
             Claim::Limited(exceeded) => return BodyPolicy::Reject(exceeded.response(request)),
             Claim::Unverified(_) | Claim::Verified(_) => {}
         }
-        // Without effect on what counts requests: the handler is asked again when the password is
-        // verified.
-        let question = request.clone().admitted();
-        let policy = match &claim {
-            Claim::Verified(user) => self.inner.admit(&by_user(&question, user)),
-            _ => self.inner.admit(&question),
+        let policy = match (&claim, request.admission()) {
+            (Claim::Verified(user), Some(admission)) => {
+                admission.keep(Asked {
+                    passwords: Arc::clone(&self.passwords),
+                    user: user.clone(),
+                });
+                self.inner.admit(&by_user(request, user))
+            }
+            // Without effect on what counts requests: the handler is asked again when the password is
+            // verified.
+            (Claim::Verified(user), None) => self
+                .inner
+                .admit(&by_user(&request.clone().admitted(), user)),
+            _ => self.inner.admit(&request.clone().admitted()),
         };
         match (claim, policy) {
             (Claim::Unverified(_), BodyPolicy::Reject(_)) => BodyPolicy::Buffer {
@@ -406,7 +435,9 @@ impl Handler for BasicAuth {
     fn reject(&self, request: &Request<'_>, rejection: Rejection) -> Response {
         match self.claim(request) {
             Claim::Verified(user) => {
-                request.forget_admission();
+                if !self.was_asked(request, &user) {
+                    request.forget_admission();
+                }
                 let request = by_user(request, &user);
                 self.inner.reject(&request, rejection).with_user(&user)
             }
@@ -422,13 +453,7 @@ impl Handler for BasicAuth {
 /// Calls the handler. The body may have been read although the handler rejects it, because the client
 /// was not authenticated yet. The response names the user.
 fn call_inner(inner: &dyn Handler, request: &Request<'_>, user: String) -> Outcome {
-    let may_have_content = request.may_have_content();
-    request.forget_admission();
-    let request = by_user(request, &user);
-    if may_have_content && let BodyPolicy::Reject(response) = inner.admit(&request) {
-        return response.closing().with_user(&user).into();
-    }
-    let outcome = inner.handle(&request);
+    let outcome = handle_late(inner, &by_user(request, &user));
     outcome.map(move |response| response.with_user(&user))
 }
 

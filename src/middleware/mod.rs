@@ -3,8 +3,10 @@
 //! handler is a layer of [`Router::layer`](crate::Router::layer).
 //!
 //! [`around`] makes a layer from a closure, and [`request_id`] and [`security_headers`] are such. The other ones
-//! are types of their own, because each treats the three methods differently: a limit counts a request in the first one that is called, CORS answers
-//! preflights before the content of a request is judged, and verified passwords are asked for again.
+//! are types of their own, because they treat the three methods differently: CORS accepts the content of
+//! preflights, the slow log does not measure how long content takes to arrive, and passwords are verified while
+//! it arrives. A limit and the check of host names are called for each request of a server of files, and cost
+//! less without a closure.
 //!
 //! The program chooses the order. [`Cors`] belongs outside `BasicAuth`, because browsers send
 //! preflights without credentials. [`RateLimit`] belongs outside both: every request counts, preflights
@@ -18,6 +20,7 @@ mod basic_auth;
 mod cors;
 #[cfg(feature = "auth")]
 mod credentials;
+mod late_call;
 #[cfg(feature = "auth")]
 mod password_pool;
 mod rate_limit;

@@ -59,7 +59,7 @@ impl RequestId {
 /// assert_eq!(response.into_text()?, "request 7d1f\n");
 /// # Ok::<_, std::io::Error>(())
 /// ```
-pub fn request_id() -> impl FnOnce(BoxHandler) -> Around {
+pub fn request_id() -> impl Fn(BoxHandler) -> Around {
     around(|request, next| {
         let sent = request.header(FIELD).and_then(RequestId::from_field);
         let id = sent.unwrap_or_else(RequestId::new);

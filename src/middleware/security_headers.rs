@@ -28,7 +28,7 @@ const FIELDS: [(&str, &str); 4] = [
 /// assert_eq!(client.get("/").headers()["x-frame-options"], "SAMEORIGIN");
 /// assert_eq!(client.get("/widget").headers()["x-frame-options"], "ALLOWALL");
 /// ```
-pub fn security_headers() -> impl FnOnce(BoxHandler) -> Around {
+pub fn security_headers() -> impl Fn(BoxHandler) -> Around {
     around(|request, next| next.run(request).map(add_missing))
 }
 

@@ -1,5 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::body::Body;
+use crate::handler::{BoxHandler, TestClient};
+use crate::middleware::around::around;
 use crate::middleware::credentials::tests::credentials;
 
 /// Admits 1,000 bytes at /post and rejects bodies elsewhere.
@@ -221,4 +225,21 @@ fn handler_gets_the_authenticated_user() {
         matches!(policy, BodyPolicy::Stream { max: 7 }),
         "{policy:?}"
     );
+}
+
+/// Also if the handler is asked about the content before the password is verified.
+#[test]
+fn layer_inside_runs_once_for_each_request() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let app = BoxHandler::new(Application).layer(around(move |request, next| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        next.run(request)
+    }));
+    let client = TestClient::new(BasicAuth::new(app, credentials()));
+    for number in 1..=3 {
+        let response = client.send(with(Request::post("/post", "a"), "ana:secret"));
+        assert_eq!(response.status(), 200);
+        assert_eq!(calls.load(Ordering::Relaxed), number);
+    }
 }

@@ -7,6 +7,7 @@ use super::framing::Persistence;
 use super::request_body::RequestBody;
 use crate::body::BodyWriter;
 use crate::http::Rejection;
+use crate::http::admission::Admission;
 use crate::proto::exchange::{RequestInfo, SendBody};
 use crate::proto::request_head::RequestHead;
 use crate::proto::transfer::{Direction, StalledOn, TransferProgress};
@@ -39,6 +40,7 @@ pub(crate) struct PendingRequest {
     pub(crate) exchange: Exchange,
     pub(crate) head: RequestHead,
     pub(crate) body: RequestBody,
+    pub(crate) admission: Admission,
 }
 
 /// How far an exchange has come.

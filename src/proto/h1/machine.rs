@@ -27,6 +27,7 @@ use crate::body::file_range::Resident;
 use crate::body::polled::PolledBody;
 use crate::body::stream::BodySource;
 use crate::config::Http2;
+use crate::http::admission::Admission;
 use crate::http::forwarded::{ClientInfo, Scheme, TlsVersion};
 use crate::http::negotiation;
 use crate::http::request::ReceivedBody;
@@ -164,19 +165,22 @@ impl Machine {
         let bytes = &self.inbox.bytes()[..head.len];
         let mut body = ReceivedBody::default();
         match &self.state {
+            ConnectionState::Exchange(ExchangeState::AwaitingAdmission(pending)) => {
+                body.admission = Some(&pending.admission);
+            }
             ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => {
                 body.content = &pending.body.bytes;
-                body.was_admitted = true;
+                body.admission = Some(pending.admission.decided());
             }
-            ConnectionState::Exchange(ExchangeState::Streaming(_, writer)) => {
+            ConnectionState::Exchange(ExchangeState::Streaming(pending, writer)) => {
                 body.stream = Some(writer.reader_handle());
-                body.was_admitted = true;
+                body.admission = Some(pending.admission.decided());
             }
             // An unknown expectation is rejected before the handler is asked about the body.
-            ConnectionState::Exchange(ExchangeState::Rejecting(_, rejection))
+            ConnectionState::Exchange(ExchangeState::Rejecting(pending, rejection))
                 if rejection.status() != StatusCode::EXPECTATION_FAILED =>
             {
-                body.was_admitted = true;
+                body.admission = Some(pending.admission.decided());
             }
             _ => {}
         }
@@ -351,6 +355,7 @@ impl Machine {
             exchange,
             head: std::mem::take(&mut cx.head),
             body: RequestBody::new(decoder, continue_expected),
+            admission: Admission::default(),
         });
         self.state = ConnectionState::Exchange(match info.expect {
             Expect::Unknown => ExchangeState::Rejecting(request, UNKNOWN_EXPECTATION),

@@ -12,6 +12,7 @@ use super::priority::{Priority, PriorityParameters};
 use super::request_body::{BodyLength, RequestBody};
 use crate::body::BodyWriter;
 use crate::http::Rejection;
+use crate::http::admission::Admission;
 use crate::proto::body_sender::BodySender;
 use crate::proto::exchange::{RequestInfo, SendBody};
 use crate::proto::request_head::RequestHead;
@@ -94,16 +95,10 @@ pub(crate) struct PendingRequest {
     /// The bytes that the positions in `head` refer to.
     pub(crate) head_bytes: Box<[u8]>,
     pub(crate) body: RequestBody,
-    pub(crate) admission: AdmissionState,
+    /// `None` if the handler is not asked about the body.
+    pub(crate) admission: Option<Admission>,
     /// Why the body is rejected, if it is.
     pub(crate) rejection: Option<Rejection>,
-}
-
-/// Whether the handler was asked about the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AdmissionState {
-    Asked,
-    NotAsked,
 }
 
 /// How far the exchange of a stream has come.

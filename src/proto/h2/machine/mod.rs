@@ -34,9 +34,10 @@ use super::priority::PendingUpdates;
 use super::response_head::EncoderState;
 use super::scheduler::Scheduler;
 use super::settings::PeerSettings;
-use super::stream::{AdmissionState, JobState, Stream, StreamState, Streams};
+use super::stream::{JobState, Stream, StreamState, Streams};
 use super::window_share::WindowShare;
 use crate::body::FileRange;
+use crate::http::admission::Admission;
 use crate::http::forwarded::ClientInfo;
 use crate::http::request::ReceivedBody;
 use crate::http::{Fields, Request};
@@ -279,9 +280,9 @@ impl Machine {
         let bytes = &pending.head_bytes[..];
         let client = self.client(&pending.head.fields(bytes), cx);
         let mut body = ReceivedBody {
-            was_admitted: match (state, pending.admission) {
-                (Some(StreamState::AwaitingAdmission(_)), _) => false,
-                (_, admission) => admission == AdmissionState::Asked,
+            admission: match (state, &pending.admission) {
+                (Some(StreamState::AwaitingAdmission(_)), admission) => admission.as_ref(),
+                (_, admission) => admission.as_ref().map(Admission::decided),
             },
             ..ReceivedBody::default()
         };
@@ -330,7 +331,7 @@ impl Machine {
     pub(crate) fn admitted(&self) -> Vec<ExchangeId> {
         let is_admitted = |state: &StreamState| match state {
             StreamState::ReadingBody(_) => true,
-            StreamState::Ready(request, _) => request.admission == AdmissionState::Asked,
+            StreamState::Ready(request, _) => request.admission.is_some(),
             _ => false,
         };
         let admitted = self.streams.iter().filter(|it| is_admitted(&it.state));

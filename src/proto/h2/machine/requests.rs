@@ -6,6 +6,7 @@ use ::http::StatusCode;
 
 use super::Machine;
 use super::state::{Cause, ClosedBy, EndedExchange};
+use crate::http::admission::Admission;
 use crate::http::negotiation;
 use crate::http::request::ReceivedBody;
 use crate::http::{Fields, Rejection};
@@ -22,7 +23,7 @@ use crate::proto::h2::peer_wait::PeerWait;
 use crate::proto::h2::priority::{Priority, PriorityParameters};
 use crate::proto::h2::request_body::{BodyLength, ContinueExpected, RequestBody};
 use crate::proto::h2::stream::{
-    AdmissionState, JobState, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
+    JobState, PendingRequest, RemoteSide, ResponsePriority, Stream, StreamState,
 };
 use crate::proto::record::Completion;
 use crate::proto::request_rules::{Expect, HEAD_TOO_LARGE, UNKNOWN_EXPECTATION};
@@ -279,7 +280,7 @@ impl Machine {
             head: std::mem::take(&mut cx.head),
             head_bytes: cx.head_bytes.as_slice().into(),
             body: RequestBody::new(continue_expected),
-            admission: AdmissionState::NotAsked,
+            admission: None,
             rejection,
         });
         let (state, action) = match rejection {
@@ -292,7 +293,7 @@ impl Machine {
                 (StreamState::Ready(request, None), None)
             }
             None => {
-                request.admission = AdmissionState::Asked;
+                request.admission = Some(Admission::default());
                 let action = Action::Admit(ExchangeId(id));
                 (StreamState::AwaitingAdmission(request), Some(action))
             }
