@@ -46,9 +46,9 @@ pub enum Plain {}
 #[derive(Debug)]
 pub struct Stateful<R>(PhantomData<fn() -> R>);
 
-/// On a helper thread, with or without state (`Kind`), for functions that return `R`.
+/// On a helper thread, with state, for functions that return `R`.
 #[derive(Debug)]
-pub struct OnHelper<Kind, R>(PhantomData<fn() -> (Kind, R)>);
+pub struct OnHelper<R>(PhantomData<fn() -> R>);
 
 impl<S, H: Handler + 'static> IntoHandler<S, Plain> for H {
     fn into_handler(self, _: &Arc<S>) -> BoxHandler {
@@ -69,10 +69,19 @@ where
 }
 
 /// A function that runs on a helper thread: see [`blocking`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Blocking<F> {
-    function: F,
+    function: Arc<F>,
     max_streamed: Option<u64>,
+}
+
+impl<F> Clone for Blocking<F> {
+    fn clone(&self) -> Self {
+        Self {
+            function: Arc::clone(&self.function),
+            max_streamed: self.max_streamed,
+        }
+    }
 }
 
 /// A handler that may block: it waits for a disk, a database, a lock or another server.
@@ -101,7 +110,7 @@ pub struct Blocking<F> {
 /// ```
 pub fn blocking<F>(function: F) -> Blocking<F> {
     Blocking {
-        function,
+        function: Arc::new(function),
         max_streamed: None,
     }
 }
@@ -116,19 +125,7 @@ impl<F> Blocking<F> {
     }
 }
 
-impl<S, F, R> IntoHandler<S, OnHelper<Plain, R>> for Blocking<F>
-where
-    F: Fn(&Request<'_>) -> R + Send + Sync + 'static,
-    R: Into<Response>,
-{
-    fn into_handler(self, _: &Arc<S>) -> BoxHandler {
-        let function = self.function;
-        let call = move |request: &Request<'_>| function(request).into();
-        BoxHandler::new(BlockingHandler::new(call, self.max_streamed))
-    }
-}
-
-impl<S, F, R> IntoHandler<S, OnHelper<Stateful<()>, R>> for Blocking<F>
+impl<S, F, R> IntoHandler<S, OnHelper<R>> for Blocking<F>
 where
     S: Send + Sync + 'static,
     F: Fn(&S, &Request<'_>) -> R + Send + Sync + 'static,
@@ -136,37 +133,22 @@ where
 {
     fn into_handler(self, state: &Arc<S>) -> BoxHandler {
         let (function, state) = (self.function, Arc::clone(state));
-        let call = move |request: &Request<'_>| function(&state, request).into();
-        BoxHandler::new(BlockingHandler::new(call, self.max_streamed))
+        BoxHandler::new(Blocking {
+            function: Arc::new(move |request: &Request<'_>| function(&state, request)),
+            max_streamed: self.max_streamed,
+        })
     }
 }
 
-/// Calls a function on a helper thread.
-struct BlockingHandler<F> {
-    call: Arc<F>,
-    max_streamed: Option<u64>,
-}
-
-impl<F> BlockingHandler<F>
+impl<F, R> Handler for Blocking<F>
 where
-    F: Fn(&Request<'_>) -> Response + Send + Sync + 'static,
-{
-    fn new(call: F, max_streamed: Option<u64>) -> Self {
-        Self {
-            call: Arc::new(call),
-            max_streamed,
-        }
-    }
-}
-
-impl<F> Handler for BlockingHandler<F>
-where
-    F: Fn(&Request<'_>) -> Response + Send + Sync + 'static,
+    F: Fn(&Request<'_>) -> R + Send + Sync + 'static,
+    R: Into<Response>,
 {
     fn handle(&self, request: &Request<'_>) -> Outcome {
-        let call = Arc::clone(&self.call);
+        let function = Arc::clone(&self.function);
         let request = request.clone().into_owned();
-        Outcome::blocking(move || call(&request))
+        Outcome::blocking(move || function(&request).into())
     }
 
     fn admit(&self, _: &Request<'_>) -> BodyPolicy {
@@ -243,6 +225,14 @@ mod tests {
         assert_eq!(text(&router, &Request::post("/length", "four")), "4");
         let bad = router.handle(&Request::get("/blocking/x")).wait();
         assert_eq!(bad.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn blocking_function_is_a_handler() {
+        let boxed = BoxHandler::new(blocking(plain).streaming(7));
+        assert_eq!(text(&boxed, &Request::get("/")), "plain");
+        let policy = boxed.admit(&Request::post("/", "a"));
+        assert!(matches!(policy, BodyPolicy::Stream { max: 7 }));
     }
 
     #[test]
