@@ -224,11 +224,13 @@
 //!
 //! The closure runs once for each request, before its content is received, and all responses pass through it:
 //! also the 413 for content that is too large, the 500 after a panic and the 503 if too much is in progress.
+//! [`Router::route_layer`] wraps some routes only, and [`around_with_state`] shares the state of the handlers.
 //!
 //! There are [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth`
 //! (feature `auth`) for passwords, [`SlowLog`] for slow responses and [`AllowedHosts`] for host names:
 //! `.layer(|app| SlowLog::new(app, threshold))`. `.layer(request_id())` gives each request an identifier
-//! ([`request_id`]), and `.layer(security_headers())` adds header fields for browsers ([`security_headers`]). [`Router::nest`] mounts a handler below a prefix.
+//! ([`request_id`]), and `.layer(security_headers())` adds header fields for browsers ([`security_headers`]). [`Router::nest`] mounts a handler below a prefix, and [`Router::merge`] adds the
+//! routes of another router.
 //!
 //! # Deferred responses
 //!
@@ -497,8 +499,8 @@ pub use http::{
     Fields, FieldsIter, FormData, FormError, FormPart, InputError, Rejection, Request, Response,
 };
 pub use middleware::{
-    AllowedHosts, Around, Cors, Next, Rate, RateLimit, RequestId, SlowLog, around, request_id,
-    security_headers,
+    AllowedHosts, Around, Cors, Next, Rate, RateLimit, RequestId, SlowLog, around,
+    around_with_state, request_id, security_headers,
 };
 #[cfg(feature = "auth")]
 pub use middleware::{AuthenticatedUser, BasicAuth, Credentials};

@@ -117,11 +117,17 @@ impl Router {
 }
 
 impl<S> Router<S> {
-    /// Creates a router without routes whose handlers get `&state`. State that other parts of the
-    /// program use too is an `Arc`. Routers that are nested have a state of their own.
+    /// Creates a router without routes whose handlers get `&state`. Routers that are nested have a state of
+    /// their own.
     pub fn with_state(state: S) -> Self {
+        Self::with_shared_state(Arc::new(state))
+    }
+
+    /// As [`with_state`](Self::with_state), for state that a nested router or a
+    /// [layer](crate::around_with_state) gets too.
+    pub fn with_shared_state(state: Arc<S>) -> Self {
         Self {
-            state: Arc::new(state),
+            state,
             paths: matchit::Router::new(),
             routes: Vec::new(),
             fallback: None,
@@ -168,6 +174,11 @@ impl<S> Router<S> {
         handler: impl IntoHandler<S, K>,
     ) -> Self {
         let handler = handler.into_handler(&self.state);
+        self.add(method, pattern, handler);
+        self
+    }
+
+    fn add(&mut self, method: Method, pattern: &str, handler: BoxHandler) {
         let route = self.route_of(pattern);
         let known = route.handlers.iter().any(|(known, _)| *known == method);
         assert!(
@@ -175,7 +186,6 @@ impl<S> Router<S> {
             "route {pattern:?}: {method} already has a handler"
         );
         route.handlers.push((method, handler));
-        self
     }
 
     /// Adds a handler for all methods on the paths that match a pattern, except those that have handlers of
@@ -198,13 +208,17 @@ impl<S> Router<S> {
     /// As [`route`](Self::route) does.
     pub fn any<K>(mut self, pattern: &str, handler: impl IntoHandler<S, K>) -> Self {
         let handler = handler.into_handler(&self.state);
+        self.add_for_any(pattern, handler);
+        self
+    }
+
+    fn add_for_any(&mut self, pattern: &str, handler: BoxHandler) {
         let route = self.route_of(pattern);
         assert!(
             route.any.is_none() && route.nested.is_none(),
             "route {pattern:?}: all methods already have a handler"
         );
         route.any = Some(handler);
-        self
     }
 
     /// Adds a handler for a prefix and all paths below it, for all methods. A more specific route takes
@@ -236,6 +250,12 @@ impl<S> Router<S> {
             prefix.starts_with('/') && !prefix.ends_with('/'),
             "prefix {prefix:?}: a prefix must start with a slash and not end with one"
         );
+        let handler = handler.into_handler(&self.state);
+        self.add_nested(prefix, handler);
+        self
+    }
+
+    fn add_nested(&mut self, prefix: &str, handler: BoxHandler) {
         let index = self.routes.len();
         for end in ["", "/", &format!("/{{*{NESTED_PATH_PARAM}}}")] {
             if let Err(error) = self.paths.insert(format!("{prefix}{end}"), index) {
@@ -248,9 +268,40 @@ impl<S> Router<S> {
             any: None,
             nested: Some(Nested {
                 segments: prefix.split('/').count() - 1,
-                handler: handler.into_handler(&self.state),
+                handler,
             }),
         });
+    }
+
+    /// Adds all routes of another router, whose handlers keep their state.
+    ///
+    /// # Panics
+    ///
+    /// If [`route`](Self::route) would panic for one of the routes, and if both routers have a
+    /// [`fallback`](Self::fallback).
+    pub fn merge<T>(mut self, other: Router<T>) -> Self {
+        for RouteEntry {
+            pattern,
+            handlers,
+            any,
+            nested,
+        } in other.routes
+        {
+            for (method, handler) in handlers {
+                self.add(method, &pattern, handler);
+            }
+            if let Some(handler) = any {
+                self.add_for_any(&pattern, handler);
+            }
+            if let Some(Nested { handler, .. }) = nested {
+                self.add_nested(&pattern, handler);
+            }
+        }
+        assert!(
+            self.fallback.is_none() || other.fallback.is_none(),
+            "both routers have a fallback"
+        );
+        self.fallback = self.fallback.or(other.fallback);
         self
     }
 
@@ -291,6 +342,37 @@ impl<S> Router<S> {
         S: Send + Sync + 'static,
     {
         BoxHandler::new(self).layer(wrap)
+    }
+
+    /// Wraps each handler that was added before, but the fallback, in a layer. Routes that are added after are
+    /// outside of it, as are the responses of the router itself: 404, 405 and OPTIONS.
+    ///
+    /// `wrap` is called for each handler: a limit that it creates is one of each route. The closure of
+    /// [`around`](crate::around) is shared, and can read the parameters of the route.
+    ///
+    /// ```
+    /// use tws::{Next, Outcome, Request, Response, Router, StatusCode, TestClient, around};
+    ///
+    /// fn require_token(request: &Request<'_>, next: Next) -> Result<Outcome, StatusCode> {
+    ///     request.header("authorization").ok_or(StatusCode::UNAUTHORIZED)?;
+    ///     Ok(next.run(request))
+    /// }
+    ///
+    /// let ok = |_: &Request<'_>| Response::text("ok\n");
+    /// let notes = Router::new().get("/notes", ok).post("/notes", ok).route_layer(around(require_token));
+    /// let client = TestClient::new(notes.get("/sign-in", ok));
+    /// assert_eq!(client.get("/notes").status(), 401);
+    /// assert_eq!(client.get("/sign-in").status(), 200);
+    /// assert_eq!(client.get("/none").status(), 404);
+    /// ```
+    ///
+    /// [`BoxHandler::layer`] wraps one handler, and [`merge`](Self::merge) adds the routes of a router with
+    /// other layers.
+    pub fn route_layer<H: Handler + 'static>(mut self, wrap: impl Fn(BoxHandler) -> H) -> Self {
+        let wrap = |handler: BoxHandler| handler.layer(&wrap);
+        let routes = std::mem::take(&mut self.routes);
+        self.routes = routes.into_iter().map(|route| route.map(wrap)).collect();
+        self
     }
 
     fn route_of(&mut self, pattern: &str) -> &mut RouteEntry {
@@ -434,6 +516,21 @@ impl RouteEntry {
             _ => None,
         });
         own.or_else(|| self.any.as_ref().map(|handler| handler as &dyn Handler))
+    }
+
+    fn map(self, change: impl Fn(BoxHandler) -> BoxHandler) -> Self {
+        let handlers = self.handlers.into_iter();
+        Self {
+            pattern: self.pattern,
+            handlers: handlers
+                .map(|(method, handler)| (method, change(handler)))
+                .collect(),
+            any: self.any.map(&change),
+            nested: self.nested.map(|nested| Nested {
+                handler: change(nested.handler),
+                ..nested
+            }),
+        }
     }
 
     fn methods(&self) -> impl Iterator<Item = &Method> {

@@ -65,6 +65,9 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 /// The closure is called on an event loop. One that must block, to look up a session for example, returns
 /// [`Outcome::blocking`] or [`Outcome::deferred`] and calls `next` there, with an owned copy of the
 /// request. Content is then received first, as the inner handler says, up to 64 KiB where it would reject it.
+///
+/// A layer of several routes ([`Router::route_layer`](crate::Router::route_layer)) calls the same closure for
+/// all of them.
 pub fn around<F, R>(closure: F) -> impl Fn(BoxHandler) -> Around
 where
     F: Fn(&Request<'_>, Next) -> R + Send + Sync + 'static,
@@ -75,6 +78,44 @@ where
         closure: Arc::clone(&closure),
         inner: Arc::new(inner),
     }
+}
+
+/// As [`around`], for a closure that gets a reference to a state, which it shares with the handlers of a
+/// router ([`Router::with_shared_state`](crate::Router::with_shared_state)).
+///
+/// ```
+/// use std::sync::Arc;
+/// use tws::{HandlerResult, Next, Outcome, Request, Response, Router, StatusCode, TestClient};
+/// use tws::around_with_state;
+///
+/// struct App {
+///     token: String,
+/// }
+///
+/// fn check(app: &App, request: &Request<'_>, next: Next) -> Result<Outcome, StatusCode> {
+///     match request.header("authorization") {
+///         Some(token) if token == app.token => Ok(next.run(request)),
+///         _ => Err(StatusCode::UNAUTHORIZED),
+///     }
+/// }
+///
+/// fn home(app: &App, _: &Request<'_>) -> Response {
+///     Response::text(format!("{} bytes\n", app.token.len()))
+/// }
+///
+/// let app = Arc::new(App { token: "7d1f".to_owned() });
+/// let router = Router::with_shared_state(Arc::clone(&app))
+///     .get("/", home)
+///     .layer(around_with_state(app, check));
+/// assert_eq!(TestClient::new(router).get("/").status(), 401);
+/// ```
+pub fn around_with_state<S, F, R>(state: Arc<S>, closure: F) -> impl Fn(BoxHandler) -> Around
+where
+    S: Send + Sync + 'static,
+    F: Fn(&S, &Request<'_>, Next) -> R + Send + Sync + 'static,
+    R: Into<Outcome>,
+{
+    around(move |request, next| closure(&state, request, next))
 }
 
 type Closure = dyn Fn(&Request<'_>, Next) -> Outcome + Send + Sync;
@@ -332,9 +373,11 @@ impl Handler for Around {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use ::http::Method;
+
     use super::*;
     use crate::handler::router::Router;
-    use crate::handler::TestClient;
+    use crate::handler::{StreamingBody, TestClient};
     use crate::middleware::{Rate, RateLimit};
 
     /// Streams, and rejects what is not a POST of `/`; its error pages are a teapot.
@@ -504,5 +547,46 @@ mod tests {
         let order: Vec<_> = response.headers().get_all("X-Order").iter().collect();
         assert_eq!(order, ["a", "b"]);
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn route_layer_wraps_the_routes_before_it() {
+        let layer = around(|request, next: Next| {
+            let name = request.param_str("name").unwrap_or("-").to_owned();
+            let outcome = next.run(request);
+            outcome.map(move |response| response.with_header("X-Layer", name))
+        });
+        let ok = |_: &Request<'_>| StatusCode::OK;
+        let router = Router::new()
+            .get("/in/{name}", ok)
+            .post("/in/{name}", StreamingBody::new(ok, 3))
+            .nest("/nested/{name}", Router::new().get("/", ok))
+            .fallback(ok)
+            .route_layer(layer)
+            .get("/out", ok)
+            .route(Method::DELETE, "/in/{name}", ok);
+        let client = TestClient::new(router);
+        for (method, target, status, layer) in [
+            ("GET", "/in/Ana", 200, Some("Ana")),
+            ("HEAD", "/in/Ana", 200, Some("Ana")),
+            ("GET", "/nested/Ana", 200, Some("Ana")),
+            ("GET", "/nested/Ana/none", 404, Some("Ana")),
+            ("DELETE", "/in/Ana", 200, None),
+            ("PUT", "/in/Ana", 405, None),
+            ("OPTIONS", "/in/Ana", 204, None),
+            ("GET", "/out", 200, None),
+            ("GET", "/none", 200, None),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let response = client.send(Request::new(method.clone(), target));
+            assert_eq!(response.status(), status, "{method} {target}");
+            let found = response.headers().get("X-Layer");
+            let found = found.map(|value| value.to_str().expect("text"));
+            assert_eq!(found, layer, "{method} {target}");
+        }
+        let rejected = client.post("/in/Ana", "four");
+        assert_eq!(rejected.status(), 413);
+        assert_eq!(rejected.headers()["X-Layer"], "Ana");
+        assert_eq!(client.post("/in/Ana", "abc").status(), 200);
     }
 }

@@ -31,7 +31,7 @@ mod slow_log;
 mod test_clock;
 
 pub use allowed_hosts::AllowedHosts;
-pub use around::{Around, Next, around};
+pub use around::{Around, Next, around, around_with_state};
 #[cfg(feature = "auth")]
 pub use basic_auth::{AuthenticatedUser, BasicAuth};
 pub use cors::Cors;

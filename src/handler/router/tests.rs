@@ -4,6 +4,7 @@ use super::*;
 use ::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, VARY};
 
 use crate::body::Body;
+use crate::handler::StreamingBody;
 
 /// Responds with its name and the parameters of the route.
 struct Named(&'static str);
@@ -385,4 +386,52 @@ fn assert_panics_and_names(build: impl FnOnce() + UnwindSafe, pattern: &str) {
     let panic = std::panic::catch_unwind(build).expect_err(pattern);
     let text = panic.downcast_ref::<String>().expect("a message");
     assert!(text.contains(&format!("{pattern:?}")), "{text}");
+}
+
+#[test]
+fn merged_routes_keep_state_and_layers() {
+    let state = Arc::new("state".to_owned());
+    let own = |state: &String, _: &Request<'_>| Response::text(&**state);
+    let other = Router::with_shared_state(Arc::clone(&state))
+        .get("/state", own)
+        .any("/any", Named("any"))
+        .nest("/nested", Named("nested"))
+        .fallback(Named("fallback"))
+        .route_layer(|handler| StreamingBody::new(handler, 1));
+    let router = Router::new().post("/state", Named("post")).merge(other);
+    let status_and_text = |method, target| {
+        let (status, text, _) = ask(&router, method, target);
+        (status, text)
+    };
+    for (method, target, text) in [
+        ("GET", "/state", "state"),
+        ("POST", "/state", "post "),
+        ("PUT", "/any", "any "),
+        ("GET", "/nested/x", "nested "),
+        ("GET", "/none", "fallback "),
+    ] {
+        let expected = (200, text.to_owned());
+        assert_eq!(
+            status_and_text(method, target),
+            expected,
+            "{method} {target}"
+        );
+    }
+    for target in ["/state", "/any"] {
+        let policy = router.admit(&Request::new(Method::GET, target));
+        assert!(matches!(policy, BodyPolicy::Stream { max: 1 }), "{target}");
+    }
+    for (first, second) in [
+        (
+            Router::new().get("/", Named("a")),
+            Router::new().get("/", Named("b")),
+        ),
+        (
+            Router::new().fallback(Named("a")),
+            Router::new().fallback(Named("b")),
+        ),
+    ] {
+        let merge = std::panic::AssertUnwindSafe(|| drop(first.merge(second)));
+        assert!(std::panic::catch_unwind(merge).is_err());
+    }
 }
