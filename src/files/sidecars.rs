@@ -2,14 +2,15 @@
 //! made for a whole folder ahead of time.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
@@ -43,9 +44,14 @@ pub(super) fn is_in_format(coding: Coding, start: &[u8]) -> bool {
         Coding::Zstd => {
             start.starts_with(ZSTD) || matches!(start, [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..])
         }
-        Coding::Brotli => !start.is_empty() && !start.starts_with(b"version https://git-lfs"),
+        Coding::Brotli => !start.is_empty() && !is_lfs_pointer(start),
         Coding::Identity => true,
     }
+}
+
+/// Returns whether a file that starts with these bytes is a pointer of Git LFS, in place of the content.
+fn is_lfs_pointer(start: &[u8]) -> bool {
+    start.starts_with(b"version https://git-lfs")
 }
 
 /// Returns a line for each file beneath a folder that is empty or does not start as its format does: a
@@ -70,7 +76,7 @@ pub(super) fn invalid(folder: &Path, rules: &Rules) -> Vec<String> {
             Err(error) => error.to_string(),
             Ok(start) if start.is_empty() => "is empty".to_owned(),
             Ok(start) if is_in_format(coding, &start) => continue,
-            Ok(start) if start.starts_with(b"version https://git-lfs") => {
+            Ok(start) if is_lfs_pointer(&start) => {
                 "is a pointer of Git LFS; fetch the file with `git lfs pull`".to_owned()
             }
             Ok(_) => format!("is not in the format {}", coding.name()),
@@ -198,8 +204,8 @@ pub struct SidecarReport {
     pub written: usize,
     /// Sidecars that would be no smaller than their file, and were not written.
     pub not_smaller: usize,
-    /// Sidecars that existed before, but would be no smaller now, and were removed.
-    pub removed: usize,
+    /// Sidecars that had other content than their file, and would be no smaller now: they were removed.
+    pub removed: Vec<PathBuf>,
     /// Sidecars that were up to date.
     pub up_to_date: usize,
     /// The size of the files that have new sidecars, once for each sidecar, in bytes.
@@ -265,10 +271,11 @@ impl Sidecars {
 
     /// Writes the sidecars with the highest useful levels (brotli 11, zstd 19, gzip 9) on as many threads.
     /// A sidecar appears complete, with the modification time and the mode of its file, and only if it is
-    /// smaller; one that exists is kept if it is not older or newer than its file and decodes to it, and
-    /// removed if it has other content. Several processes may do this at once, and be killed at any time:
-    /// a file without its final name is removed by the kernel, where the file system has `O_TMPFILE`.
-    /// `on_done` is called with the size of each job that has ended.
+    /// smaller. One that exists is kept if it has the time of its file and decodes to it, and replaced
+    /// otherwise. It is removed only if it would be served with other content than that of its file and a
+    /// new one would be no smaller. A file with the name of a sidecar that is not in its format is kept, and
+    /// is an error in the report. Several processes may do this at once, and be killed at any time: a file
+    /// without its final name is removed by the kernel, where the file system has `O_TMPFILE`. `on_done` is called with the size of each job that has ended.
     pub fn write(self, threads: usize, on_done: impl Fn(u64) + Sync) -> SidecarReport {
         let next = AtomicUsize::new(0);
         let report = Mutex::new(SidecarReport {
@@ -289,7 +296,7 @@ impl Sidecars {
                         report.bytes_after += len;
                     }
                     Ok(JobEnd::NotSmaller) => report.not_smaller += 1,
-                    Ok(JobEnd::Removed) => report.removed += 1,
+                    Ok(JobEnd::Removed) => report.removed.push(job.sidecar()),
                     Ok(JobEnd::UpToDate) => report.up_to_date += 1,
                     Err(error) => {
                         let path = job.sidecar();
@@ -320,44 +327,108 @@ impl SidecarJob {
         let metadata = source.metadata()?;
         let modified = metadata.modified()?;
         let sidecar = self.sidecar();
-        let known = match fs::symlink_metadata(&sidecar) {
-            Ok(known) => Some(known),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(known) = &known {
-            let is_right =
-                known.is_file() && decodes_to(&open(&sidecar)?, self.coding, &mut source)?;
-            if is_right && known.modified()? == modified {
-                return Ok(JobEnd::UpToDate);
+        let existing = self.existing(&mut source, modified)?;
+        match existing {
+            Existing::UpToDate => return Ok(JobEnd::UpToDate),
+            Existing::Foreign => {
+                return Err(io::Error::other(
+                    "is no sidecar, and is kept; move it away if one is wanted",
+                ));
             }
-            // At once: clients get the wrong content, and encoding may take long or fail.
-            if !is_right {
-                fs::remove_file(&sidecar)?;
-            }
+            _ => {}
         }
         let folder = self.source.parent().unwrap_or(Path::new("."));
         let folder = Folder::new(File::open(folder)?.into());
         let mut temp_file = folder.create_temp_file()?;
         source.rewind()?;
-        let Some(len) = encode(&mut source, &mut temp_file, metadata.len(), self.coding)? else {
-            return match (known, fs::remove_file(&sidecar)) {
-                (None, _) => Ok(JobEnd::NotSmaller),
-                (Some(_), Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                (Some(_), _) => Ok(JobEnd::Removed),
-            };
-        };
+        let len = encode(&mut source, &mut temp_file, metadata.len(), self.coding)?;
         let now = source.metadata()?;
         if now.len() != metadata.len() || now.modified()? != modified {
             return Err(io::Error::other(
                 "the file has changed meanwhile; run this again",
             ));
         }
+        existing.check_unchanged(&sidecar)?;
+        let Some(len) = len else {
+            return match existing {
+                Existing::Wrong(_) => fs::remove_file(&sidecar).map(|()| JobEnd::Removed),
+                _ => Ok(JobEnd::NotSmaller),
+            };
+        };
         temp_file.file().set_permissions(metadata.permissions())?;
         temp_file.file().set_modified(modified)?;
         let name = sidecar.file_name().unwrap_or_default().as_bytes();
-        temp_file.save(&folder, name, OverwritePolicy::Replace)?;
+        temp_file.save(&folder, name, existing.overwrite_policy())?;
         Ok(JobEnd::Written(len))
+    }
+
+    /// Looks at the file that has the name of the sidecar.
+    fn existing(&self, source: &mut File, modified: SystemTime) -> io::Result<Existing> {
+        let sidecar = self.sidecar();
+        let known = match fs::symlink_metadata(&sidecar) {
+            Ok(known) => known,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Existing::None),
+            Err(error) => return Err(error),
+        };
+        if !known.is_file() {
+            return Ok(Existing::Foreign);
+        }
+        let start = start_of(&sidecar)?;
+        if start.is_empty() || is_lfs_pointer(&start) {
+            return Ok(Existing::Outdated(known));
+        }
+        if !is_in_format(self.coding, &start) {
+            return Ok(Existing::Foreign);
+        }
+        let sidecar_modified = known.modified()?;
+        if decodes_to(&open(&sidecar)?, self.coding, source)? {
+            return Ok(if sidecar_modified == modified {
+                Existing::UpToDate
+            } else {
+                Existing::Outdated(known)
+            });
+        }
+        // As the server decides.
+        Ok(if sidecar_modified >= modified {
+            Existing::Wrong(known)
+        } else {
+            Existing::Outdated(known)
+        })
+    }
+}
+
+/// The file that has the name of a sidecar before it is written.
+enum Existing {
+    None,
+    UpToDate,
+    /// It is not served as it is, or its time is not that of its file.
+    Outdated(Metadata),
+    /// It has other content than its file, and is served as if it had not.
+    Wrong(Metadata),
+    /// It may contain something that is nowhere else.
+    Foreign,
+}
+
+impl Existing {
+    /// A file that has appeared meanwhile is not replaced.
+    fn overwrite_policy(&self) -> OverwritePolicy {
+        match self {
+            Self::Outdated(_) | Self::Wrong(_) => OverwritePolicy::Replace,
+            Self::None | Self::UpToDate | Self::Foreign => OverwritePolicy::Keep,
+        }
+    }
+
+    /// Fails if another file has the name of the sidecar than before.
+    fn check_unchanged(&self, sidecar: &Path) -> io::Result<()> {
+        let (Self::Outdated(known) | Self::Wrong(known)) = self else {
+            return Ok(());
+        };
+        let identity = |file: &Metadata| io::Result::Ok((file.dev(), file.ino(), file.modified()?));
+        if identity(&fs::symlink_metadata(sidecar)?)? == identity(known)? {
+            Ok(())
+        } else {
+            Err(io::Error::other("has changed meanwhile; run this again"))
+        }
     }
 }
 
@@ -392,9 +463,11 @@ fn decodes_to(sidecar: &File, coding: Coding, source: &mut File) -> io::Result<b
     let (mut decoded, mut expected) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     source.rewind()?;
     loop {
-        // It is damaged, or in another format.
-        let Ok(count) = decoder.read(&mut decoded) else {
-            return Ok(false);
+        let count = match decoder.read(&mut decoded) {
+            Ok(count) => count,
+            Err(error) if error.raw_os_error().is_some() => return Err(error),
+            // It is damaged, or in another format.
+            Err(_) => return Ok(false),
         };
         // At the end of the one there must be no byte of the other.
         let wanted = count.max(1);
@@ -440,15 +513,20 @@ fn encode(
             break;
         }
         match encoder.write_all(&buffer[..count]) {
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+            Err(error) if is_no_smaller(&error) => return Ok(None),
             result => result?,
         }
     }
     match encoder.finish() {
         Ok(limited) => Ok(Some(limited.written)),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+        Err(error) if is_no_smaller(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Returns whether the error is that of [`Limited`], and not one of the file system.
+fn is_no_smaller(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge && error.raw_os_error().is_none()
 }
 
 /// A file of which only so many bytes are written. What exceeds them is an error.
@@ -557,5 +635,58 @@ mod tests {
         assert_eq!((repaired.written, repaired.up_to_date), (2, 1));
         assert_eq!(invalid(folder.path(), &rules), Vec::<String>::new());
         Ok(())
+    }
+
+    /// What may be nowhere else is neither replaced nor removed.
+    #[cfg(feature = "compress")]
+    #[test]
+    fn files_that_only_have_the_name_of_a_sidecar_are_kept() -> Result<(), Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, content: &[u8]| fs::write(at(name), content).expect("a file");
+        let encoded = |content: &[u8]| {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(content).expect("compressed");
+            encoder.finish().expect("compressed")
+        };
+        write("text.txt", &b"some text\n".repeat(1000));
+        write("text.txt.gz", b"mine");
+        fs::create_dir(at("text.txt.zst")).expect("a folder");
+        // Older than its file, so not served, and a new one would be no smaller.
+        write("tiny.txt", b"t");
+        let backup = encoded(b"backup");
+        write("tiny.txt.gz", &backup);
+        let file = OpenOptions::new().write(true).open(at("tiny.txt.gz"));
+        let old = SystemTime::UNIX_EPOCH;
+        file.and_then(|file| file.set_modified(old))
+            .expect("a time");
+        let report = Sidecars::find(folder.path())?.write(2, |_| {});
+        assert_eq!((report.written, report.removed.len()), (1, 0), "{report:?}");
+        assert_eq!(report.errors.len(), 2, "{report:?}");
+        assert_eq!(fs::read(at("text.txt.gz")).ok(), Some(b"mine".to_vec()));
+        assert!(at("text.txt.zst").is_dir());
+        assert_eq!(fs::read(at("tiny.txt.gz")).ok(), Some(backup.clone()));
+        // Newer, and so served.
+        write("tiny.txt.gz", &backup);
+        let report = Sidecars::find(folder.path())?.write(2, |_| {});
+        assert_eq!(report.removed, [at("tiny.txt.gz")]);
+        assert!(!at("tiny.txt.gz").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn file_that_appears_or_changes_meanwhile_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sidecar = folder.path().join("a.gz");
+        assert_eq!(Existing::None.overwrite_policy(), OverwritePolicy::Keep);
+        fs::write(&sidecar, "1").expect("a file");
+        let existing = Existing::Wrong(fs::symlink_metadata(&sidecar).expect("a file"));
+        assert_eq!(existing.overwrite_policy(), OverwritePolicy::Replace);
+        existing.check_unchanged(&sidecar).expect("unchanged");
+        let another = folder.path().join("b");
+        fs::write(&another, "2").expect("a file");
+        fs::rename(another, &sidecar).expect("renamed");
+        existing.check_unchanged(&sidecar).expect_err("changed");
     }
 }

@@ -35,6 +35,10 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
     for error in &report.errors {
         stdio::eprint_error(error);
     }
+    for sidecar in &report.removed {
+        let text = format!("{}: removed, as it had other content\n", sidecar.display());
+        stdio::print_lossy(&text);
+    }
     let percent = match report.bytes_before {
         0 => String::new(),
         before => format!(
@@ -46,8 +50,8 @@ pub(crate) fn run(args: &RawArgs) -> Result<ExitCode, Exit> {
         "{}: {} files written{percent}, {} removed; {} would be no smaller, {} were up to date\n",
         args.folder.display(),
         report.written,
-        report.removed,
-        report.not_smaller + report.removed,
+        report.removed.len(),
+        report.not_smaller + report.removed.len(),
         report.up_to_date
     );
     stdio::print_lossy(&summary);
