@@ -931,6 +931,33 @@ fn curl_put_and_form_uploads_are_stored() {
     }
 }
 
+/// The file is stored at its path, not in the folder that was there when the upload began.
+#[test]
+fn folder_that_is_renamed_meanwhile_does_not_take_the_upload_along() {
+    for (parents, expected) in [(true, 201), (false, 409)] {
+        let outside = tree();
+        let root = outside.path().join("root");
+        let server = serve(&outside, |site| {
+            if let Some(upload) = &mut site.upload {
+                upload.parents = parents;
+            }
+        });
+        fs::create_dir(root.join("before")).expect("create folder");
+        let mut client = server.client();
+        // Too large to be received before the folder is opened.
+        client.send(
+            "PUT /before/new.bin HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n\
+             Content-Length: 200000\r\n\r\n",
+        );
+        assert_eq!(client.head().status, 100);
+        fs::rename(root.join("before"), root.join("after")).expect("rename folder");
+        client.send(vec![b'x'; 200_000]);
+        assert_eq!(client.response().status, expected, "{parents}");
+        assert_eq!(root.join("before/new.bin").exists(), parents);
+        assert!(!root.join("after/new.bin").exists());
+    }
+}
+
 /// A client that sends slowly, on many connections.
 #[test]
 fn slow_uploads_of_one_client_leave_room_for_others() {

@@ -161,17 +161,21 @@ impl UploadDestination<'_> {
         temp_file.sync()?;
         let _held_until_the_end = self.policy.lock_saving();
         let (last, overwrite) = (file_name(self.name), self.policy.overwrite);
-        // Another upload may have created the folder, or created or replaced the file, since the first
-        // check.
-        if let ParentFolder::Existing(folder) = self.parent {
-            self.check()?;
-            return Ok(temp_file.save(folder, last, overwrite)?);
-        }
+        // Since the first check, the folder may have been created, renamed or removed, and the file created
+        // or replaced.
         let parent = ParentFolder::of(self.name, self.policy, &self.lookup)?;
-        let parent = &parent;
-        UploadDestination { parent, ..*self }.check()?;
-        let root = &self.lookup.snapshot.root;
-        let folder = root.create_folders(parent_name(self.name))?;
+        let now = UploadDestination {
+            parent: &parent,
+            ..*self
+        };
+        now.check()?;
+        let folder = match parent {
+            ParentFolder::Existing(folder) => folder,
+            ParentFolder::Missing(_) => {
+                let root = &self.lookup.snapshot.root;
+                root.create_folders(parent_name(self.name))?
+            }
+        };
         let saved = temp_file.save(&folder, last, overwrite)?;
         folder.sync()?;
         Ok(saved)

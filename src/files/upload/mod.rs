@@ -245,9 +245,6 @@ impl<'a> UploadRequest<'a> {
         let fields = self.lookup.request.fields();
         let saved = self.destination(&parent, name, fields).store(content)?;
         self.lookup.snapshot.cache.forget_absent();
-        if let ParentFolder::Existing(folder) = &parent {
-            folder.sync()?;
-        }
         Ok(match saved {
             SaveResult::Replaced => Response::new(StatusCode::NO_CONTENT),
             SaveResult::Created => {
@@ -322,7 +319,6 @@ impl<'a> UploadRequest<'a> {
         }
         if !report.stored.is_empty() {
             self.lookup.snapshot.cache.forget_absent();
-            folder.temp_folder().sync()?;
         }
         report.response(self.lookup.request)
     }
