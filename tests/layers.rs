@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use tws::{
-    Body, BodyStream, BoxHandler, Config, Cors, DiskJob, Handler, Http2, Next, Outcome, RateLimit,
-    Request, RequestId, Response, Router, StatusCode, StreamingBody, around, blocking, request_id,
-    security_headers, site::Origin,
+    Body, BodyPolicy, BodyStream, BoxHandler, Config, Cors, DiskJob, Handler, Http2, Next, Outcome,
+    RateLimit, Rejection, Request, RequestId, Response, Router, StatusCode, StreamingBody, around,
+    blocking, request_id, security_headers, site::Origin,
 };
 
 use crate::support::h2::H2Client;
@@ -142,7 +142,7 @@ fn counting(app: BoxHandler, counts: &Arc<Counts>) -> BoxHandler {
 }
 
 fn written() -> Response {
-    let stream = BodyStream::written(|out| out.write_all(b"x"));
+    let stream = BodyStream::written(|out| out.write_all(b"x")).with_length(1);
     Response::new(StatusCode::OK).with_body(Body::Stream(stream))
 }
 
@@ -233,6 +233,64 @@ fn errors_that_the_server_makes_pass_through_all_layers() {
     }
     drop(release);
     assert_eq!(holding.response().status, 200);
+}
+
+/// Rejects all content with a response whose body is written by a thread.
+struct RejectsWithStream;
+
+impl Handler for RejectsWithStream {
+    fn handle(&self, _: &Request<'_>) -> Outcome {
+        written().into()
+    }
+
+    fn admit(&self, _: &Request<'_>) -> BodyPolicy {
+        BodyPolicy::Reject(written())
+    }
+
+    fn reject(&self, _: &Request<'_>, _: Rejection) -> Response {
+        written()
+    }
+}
+
+#[test]
+fn streamed_response_before_the_content_passes_through_layers() {
+    let answer = around(|_, _| written());
+    let answer_changed = around(|_, _| {
+        Outcome::from(written()).map(|response| response.with_header("X-Inner", "1"))
+    });
+    let ok = |_: &Request<'_>| StatusCode::OK;
+    let admitted = StreamingBody::new(ok, u64::MAX);
+    let router = Router::new()
+        .any("/answer", BoxHandler::new(admitted).layer(&answer))
+        .any("/changed", BoxHandler::new(ok).layer(&answer_changed))
+        .any("/admit", RejectsWithStream);
+    let app = counting(BoxHandler::new(router), &Arc::default()).layer(security_headers());
+    let server = server(app, |_| {});
+    for protocol in PROTOCOLS {
+        for path in ["/answer", "/changed", "/admit"] {
+            for (method, announced) in [("GET", 0), ("POST", 5)] {
+                let reply = ask(&server, protocol, (method, path, announced), b"");
+                let name = format!("{protocol:?} {method} {path}");
+                assert_eq!((reply.status, reply.text.as_str()), (200, "x"), "{name}");
+                assert_eq!(reply.field("x-layer"), Some("1"), "{name}");
+                let inner = (path == "/changed").then_some("1");
+                assert_eq!(reply.field("x-inner"), inner, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn changed_stream_of_a_layer_rejects_the_content() {
+    let app = Router::new()
+        .post("/", |_: &Request<'_>| StatusCode::OK)
+        .layer(around(|_, _| {
+            Outcome::from(written()).map(|response| response.with_status(StatusCode::FORBIDDEN))
+        }));
+    let server = server(app, |_| {});
+    let mut client = server.client();
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().status, 403);
 }
 
 #[test]

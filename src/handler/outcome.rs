@@ -199,6 +199,34 @@ impl Outcome {
         }
     }
 
+    /// Returns whether the response is made, though its body may lack a thread or a place.
+    pub(crate) fn is_made(&self) -> bool {
+        match self {
+            Self::Ready(_) => true,
+            Self::Deferred(deferral) => {
+                matches!(deferral.source, Some(DeferralSource::Unreserved(_)))
+            }
+            Self::Blocking(_) | Self::BlockingOnDisk(_) => false,
+        }
+    }
+
+    /// Returns the response if it is made, with all its changes. The caller reserves what its body needs.
+    pub(crate) fn made(self, request: &dyn Display) -> Result<Response, Self> {
+        let mut outcome = self;
+        while outcome.is_made() {
+            outcome = match outcome.settled(request) {
+                Ok(Settled::Ready(response)) => return Ok(response),
+                Ok(Settled::Unreserved(response, changes)) => {
+                    changes.apply_to_reserved(response, request)
+                }
+                Ok(Settled::Blocking(job)) => Self::Blocking(job),
+                Ok(Settled::BlockingOnDisk(job)) => Self::BlockingOnDisk(job),
+                Err(deferral) => Self::Deferred(deferral),
+            };
+        }
+        Err(outcome)
+    }
+
     /// Drops the work that makes the response, and responds with `response` instead.
     pub(crate) fn replace(self, response: Response, request: &dyn Display) -> Self {
         match self {

@@ -295,6 +295,16 @@ impl Around {
         (self.closure)(request, next)
     }
 
+    /// What the inner handler says of content about which the closure decides later.
+    fn policy_of_undecided(&self, request: &Request<'_>) -> BodyPolicy {
+        match self.inner.admit(&request.clone().admitted()) {
+            BodyPolicy::Reject(_) => BodyPolicy::Buffer {
+                max: MAX_UNWANTED_BYTES,
+            },
+            policy => policy,
+        }
+    }
+
     fn take_decision(&self, request: &Request<'_>) -> Option<Decision> {
         let is_own = |decision: &Decision| Arc::ptr_eq(&decision.inner, &self.inner);
         request.admission()?.take(is_own)
@@ -303,14 +313,10 @@ impl Around {
 
 /// Returns a response that is there. Otherwise the work for it is not begun, and `instead` is the response.
 fn ready_or(outcome: Outcome, request: &Request<'_>, instead: impl Fn() -> Response) -> Response {
-    let outcome = match outcome {
-        Outcome::Ready(response) => return response,
-        outcome => outcome.replace(instead(), &RequestName(request)),
-    };
-    match outcome {
-        Outcome::Ready(response) => response,
-        _ => instead(),
-    }
+    let name = RequestName(request);
+    let made = outcome.made(&name);
+    let made = made.or_else(|outcome| outcome.replace(instead(), &name).made(&name));
+    made.unwrap_or_else(|_| instead())
 }
 
 impl Handler for Around {
@@ -335,14 +341,10 @@ impl Handler for Around {
                 let page = || error_page::instead_of(status.into(), request.fields());
                 return BodyPolicy::Reject(ready_or(outcome, request, page));
             }
-            (_, Outcome::Ready(response)) => return BodyPolicy::Reject(response),
-            // The closure decides later, in a job.
-            (_, outcome) => match self.inner.admit(&request.clone().admitted()) {
-                BodyPolicy::Reject(_) => {
-                    let max = MAX_UNWANTED_BYTES;
-                    (BodyPolicy::Buffer { max }, outcome, None)
-                }
-                policy => (policy, outcome, None),
+            (_, outcome) => match outcome.made(&RequestName(request)) {
+                Ok(response) => return BodyPolicy::Reject(response),
+                // The closure decides later, in a job.
+                Err(outcome) => (self.policy_of_undecided(request), outcome, None),
             },
         };
         if let Some(admission) = request.admission() {
