@@ -387,3 +387,22 @@ fn decision_is_dropped_with_its_request() {
     drop(client);
     eventually!(|| Arc::strong_count(&alive) == 2);
 }
+
+#[test]
+#[should_panic(expected = "route_layer")]
+fn route_layer_without_routes_panics() {
+    let _ = Router::new().route_layer(security_headers());
+}
+
+#[test]
+fn error_with_a_text_forbids_to_guess_its_media_type() {
+    for (status, expected) in [
+        (StatusCode::OK, false),
+        (StatusCode::NOT_FOUND, true),
+        (StatusCode::BAD_GATEWAY, true),
+    ] {
+        let response = Response::from((status, "text"));
+        let found = response.headers().contains_key("X-Content-Type-Options");
+        assert_eq!(found, expected, "{status}");
+    }
+}

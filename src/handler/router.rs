@@ -368,7 +368,15 @@ impl<S> Router<S> {
     ///
     /// [`BoxHandler::layer`] wraps one handler, and [`merge`](Self::merge) adds the routes of a router with
     /// other layers.
+    ///
+    /// # Panics
+    ///
+    /// If there is no route yet: the layer would protect nothing.
     pub fn route_layer<H: Handler + 'static>(mut self, wrap: impl Fn(BoxHandler) -> H) -> Self {
+        assert!(
+            !self.routes.is_empty(),
+            "route_layer: there is no route before it; add the routes first"
+        );
         let wrap = |handler: BoxHandler| handler.layer(&wrap);
         let routes = std::mem::take(&mut self.routes);
         self.routes = routes.into_iter().map(|route| route.map(wrap)).collect();

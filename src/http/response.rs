@@ -809,10 +809,16 @@ impl From<StatusCode> for Response {
     }
 }
 
-/// Creates a response with the status and this text, as [`Response::text`] does.
+/// Creates a response with the status and this text, as [`Response::text`] does. Browsers are forbidden to
+/// take the text of an error for another media type.
 impl<T: Into<String>> From<(StatusCode, T)> for Response {
     fn from((status, text): (StatusCode, T)) -> Self {
-        Self::text(text).with_status(status)
+        let response = Self::text(text).with_status(status);
+        if is_error(status) {
+            response.with_header(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+        } else {
+            response
+        }
     }
 }
 
