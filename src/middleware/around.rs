@@ -55,7 +55,9 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 /// ```
 ///
 /// The closure is called once for each request. It gets the head: for a request with content it is called
-/// before that is received. If it does not call [`Next::run`], its response is sent and the content is not
+/// before that is received. So [`Request::content`] and [`Request::reader`] are empty in the closure even if
+/// content follows, and content that it sets is replaced. A layer that checks or changes the content, such as
+/// one for signatures or decompression, must implement [`Handler`] instead. If it does not call [`Next::run`], its response is sent and the content is not
 /// read. If it does, the inner handler is called when the content has been received, or while it is
 /// ([`BodyPolicy::Stream`]). Changes of the response ([`Outcome::map`]) run when there is one: also if the
 /// content is rejected (413, for example), if the handler panics (500), and if it cannot be called because too
@@ -64,7 +66,8 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 ///
 /// The closure is called on an event loop. One that must block, to look up a session for example, returns
 /// [`Outcome::blocking`] or [`Outcome::deferred`] and calls `next` there, with an owned copy of the
-/// request. Content is then received first, as the inner handler says, up to 64 KiB where it would reject it.
+/// request: not in a task that the closure itself starts, which may run before the content is received. For the
+/// same reason [`Outcome::wait`] of the outcome of `next` belongs in the job that is returned. Content is received before that job runs, as the inner handler says, up to 64 KiB where it would reject it.
 ///
 /// A layer of several routes ([`Router::route_layer`](crate::Router::route_layer)) calls the same closure for
 /// all of them.
