@@ -406,3 +406,17 @@ fn error_with_a_text_forbids_to_guess_its_media_type() {
         assert_eq!(found, expected, "{status}");
     }
 }
+
+#[test]
+fn layer_needs_no_second_thread_for_a_response_that_is_made() {
+    let written = StreamingBody::new(|_: &Request<'_>| written(), u64::MAX);
+    let app = counting(
+        BoxHandler::new(Router::new().post("/", written)),
+        &Arc::default(),
+    );
+    let server = server(app, |config| config.limits.max_streams = 1);
+    let mut client = server.client();
+    // The content is still to come when the handler responds.
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1048576\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+}

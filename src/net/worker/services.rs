@@ -108,8 +108,8 @@ impl WorkerServices<'_> {
         mut outcome: Outcome,
     ) -> Option<Response> {
         let mut thread = None;
-        // Reading from a client takes as long as the client does.
-        if request.is_streamed() {
+        // Reading from a client takes as long as the client does. What makes a response at once reads nothing.
+        if request.is_streamed() && !outcome.is_made() {
             thread = self.pools.permits.reserve_thread();
             if thread.is_none() {
                 outcome = outcome.replace(too_many_streams(), &RequestName(request));
