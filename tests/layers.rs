@@ -420,3 +420,10 @@ fn layer_needs_no_second_thread_for_a_response_that_is_made() {
     client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1048576\r\n\r\n");
     assert_eq!(client.head().status, 200);
 }
+
+#[test]
+fn content_that_is_set_again_has_one_length() {
+    let request = Request::post("/", "").with_content("abc");
+    let lengths: Vec<_> = request.fields().all("content-length").collect();
+    assert_eq!(lengths, [b"3"]);
+}

@@ -205,6 +205,18 @@ impl<'a> Fields<'a> {
         self.spans.to_mut().push(span);
     }
 
+    /// As [`push`](Self::push), in place of the lines of that name.
+    pub(super) fn set(&mut self, name: &str, value: &[u8]) {
+        let mut others = Fields::default();
+        for (known, value) in self.iter() {
+            if !known.eq_ignore_ascii_case(name) {
+                others.push(known, value);
+            }
+        }
+        others.push(name, value);
+        *self = others;
+    }
+
     pub(super) fn into_owned(self) -> Fields<'static> {
         Fields {
             bytes: Cow::Owned(self.bytes.into_owned()),

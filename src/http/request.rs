@@ -473,11 +473,11 @@ impl Request<'static> {
         Self::new(Method::POST, target).with_content(content)
     }
 
-    /// Sets the content and adds its Content-Length.
+    /// Sets the content and its Content-Length.
     pub fn with_content(mut self, content: impl Into<Vec<u8>>) -> Self {
         let content = content.into();
         self.fields
-            .push("Content-Length", content.len().to_string().as_bytes());
+            .set("Content-Length", content.len().to_string().as_bytes());
         self.content = Cow::Owned(content);
         self
     }
