@@ -14,8 +14,8 @@ pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 
 // A test compares the hashes.
 const STYLE_HASH: &str = "ZWINGe9AypxVQ/59rq1ljOpEmwHOKzvPl3faF/aK7hE=";
-const SCRIPT_HASH: &str = "NXkj4j5ECf1ZQQ4E4cl0T/sEj7JPuOjdXboSmXvliSQ=";
-const UPLOAD_SCRIPT_HASH: &str = "jg+TjENrPDTTHzlS/albZ9QfPe1DJWxSVirYSxIVQwg=";
+const SCRIPT_HASH: &str = "GzL2NeQ+JjJpXBudBuCSi242cGc5jXfXTxk5VfdXVXM=";
+const UPLOAD_SCRIPT_HASH: &str = "RVIA0ptmyPX/Tgloy/UqGYmRA/5Onv0/EWMdssgTExw=";
 const MANAGE_SCRIPT_HASH: &str = "/1XghoePDJuJFhGhehxeJvQdwnPklR65CpAm5zI3eqs=";
 
 /// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads

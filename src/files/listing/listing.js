@@ -6,6 +6,8 @@
     element.append(...children);
     return element;
   };
+  // A key that is held presses one button only, not also those to which the focus moves.
+  addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
   const features = $("main").dataset.features.split(" ");
   const can = (feature) => features.includes(feature);
   const table = $("#entries");

@@ -34,12 +34,7 @@
   const stop = button("Cancel all", () => {
     for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
   });
-  const summary = make("div", { className: "summary", hidden: true }, counts, stop, clear);
-  // Moves the focus to the first button that is visible, when the one that had it is gone.
-  const focusNear = (...places) => {
-    const buttons = places.flatMap((place) => [...(place?.querySelectorAll("button") ?? [])]);
-    buttons.find((it) => !it.closest("[hidden]"))?.focus();
-  };
+  const summary = make("div", { className: "summary", hidden: true, tabIndex: -1 }, counts, stop, clear);
   // The states in which jobs have ended since the last message.
   const ended = new Set();
 
@@ -52,7 +47,7 @@
       this.text = make("span");
       this.actions = make("div");
       this.title = make("b", { textContent: path });
-      this.row = make("li", {}, this.title, this.actions, this.bar, this.text);
+      this.row = make("li", { tabIndex: -1 }, this.title, this.actions, this.bar, this.text);
       list.append(this.row);
       jobs.push(this);
       this.show("waiting", `Waiting, ${size(file.size)}`, button("Cancel", () => this.cancel()));
@@ -66,7 +61,8 @@
       this.bar.hidden = !["waiting", "sending"].includes(state);
       const keepFocus = this.actions.contains(document.activeElement);
       this.actions.replaceChildren(...actions);
-      if (keepFocus) focusNear(this.row, this.row.nextElementSibling, summary, area);
+      // Not to a button of another file: that would be pressed by a second Enter for this one.
+      if (keepFocus) (actions[0] ?? this.row).focus();
     }
 
     // The name under which the file is stored: with a number if both are kept.
@@ -149,7 +145,8 @@
           } else this.choose(value);
         });
       const choices = [choice("Keep both", "both"), choice("Skip", "skip")];
-      if (can("overwrite")) choices.unshift(choice("Replace", "replace"));
+      // Last: the focus goes to the first.
+      if (can("overwrite")) choices.push(choice("Replace", "replace"));
       this.show("asking", `There is a file of this name`, ...choices, make("label", {}, all, " for all added with it"));
       say(`${this.path} exists already: choose what to do`);
       next();
@@ -189,7 +186,7 @@
       this.row.remove();
       jobs.splice(jobs.indexOf(this), 1);
       next();
-      if (hadFocus) focusNear(near, summary, area);
+      if (hadFocus) (near ?? pick).focus();
     }
   }
 
@@ -200,12 +197,12 @@
       job.send();
     }
     const [failed, active] = [of("failed").length, of("sending").length + of("waiting").length];
-    const hadFocus = summary.contains(document.activeElement);
+    const focused = document.activeElement;
     counts.textContent = `${of("done").length} of ${jobs.length} uploaded${failed ? `, ${failed} failed` : ""}`;
     summary.hidden = !jobs.length;
     stop.hidden = !active;
     clear.hidden = !stop.hidden;
-    if (hadFocus) focusNear(summary, area);
+    if (summary.contains(focused) && focused.closest("[hidden]")) (summary.hidden ? pick : summary).focus();
     if (active || !ended.size) return;
     if (ended.has("done")) refresh();
     say(counts.textContent);
@@ -248,11 +245,12 @@
   };
   const files = choose({ id: "files" });
   const folder = choose({ id: "folder", webkitdirectory: true });
+  const pick = button("Choose files", () => files.click());
   const area = make(
     "div",
     { className: "drop" },
     make("p", { textContent: "Drop files and folders here, or" }),
-    make("div", {}, button("Choose files", () => files.click()), button("Choose a folder", () => folder.click())),
+    make("div", {}, pick, button("Choose a folder", () => folder.click())),
     files,
     folder,
   );
