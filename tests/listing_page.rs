@@ -523,6 +523,41 @@ fn enter_pressed_again_or_held_replaces_no_other_file() {
     );
 }
 
+/// Files that ask are neither dropped by "Clear list" nor by leaving the page without a warning.
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn files_that_ask_are_kept_until_they_are_cancelled() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload"]);
+    let browser = Browser::start();
+    browser.open(&url);
+    let labels = || {
+        browser.script(
+            "return [...document.querySelectorAll('.summary button:not([hidden])')]\
+             .map((it) => it.textContent).join()",
+        )
+    };
+    // True if the page asks before it is left.
+    let warns = || {
+        browser.script(
+            "const event = new Event('beforeunload', { cancelable: true }); \
+             return !window.dispatchEvent(event)",
+        )
+    };
+    choose(&browser, &[("new.bin", 1), ("notes.txt", 7)]);
+    wait_for_state(&browser, "new.bin", "done");
+    assert_eq!(ended(&browser, "notes.txt").state, "asking");
+    browser.script(
+        "[...document.querySelectorAll('.summary button')].find((it) => \
+         it.textContent === 'Clear list').click()",
+    );
+    assert_eq!(ended(&browser, "notes.txt").state, "asking");
+    assert_eq!((labels(), warns()), (json!("Cancel all"), json!(true)));
+    browser.click(".summary button:not([hidden])");
+    assert_eq!(ended(&browser, "notes.txt").state, "cancelled");
+    assert_eq!((labels(), warns()), (json!("Clear list"), json!(false)));
+}
+
 /// Words of tables are not broken, and what is too wide is scrolled within the README.
 #[test]
 #[ignore = "needs Chromium and chromedriver"]

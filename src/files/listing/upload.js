@@ -28,11 +28,13 @@
   const jobs = [];
   const of = (state) => jobs.filter((job) => job.state === state);
   const counts = make("span");
+  // True if the file is neither stored nor given up.
+  const isOpen = (job) => ["sending", "waiting", "asking"].includes(job.state);
   const clear = button("Clear list", () => {
-    for (const job of jobs.filter((job) => !["sending", "waiting"].includes(job.state))) job.remove();
+    for (const job of jobs.filter((job) => !isOpen(job))) job.remove();
   });
   const stop = button("Cancel all", () => {
-    for (const job of [...of("waiting"), ...of("sending")]) job.cancel();
+    for (const job of [...of("waiting"), ...of("sending"), ...of("asking")]) job.cancel();
   });
   const summary = make("div", { className: "summary", hidden: true, tabIndex: -1 }, counts, stop, clear);
   // The states in which jobs have ended since the last message.
@@ -200,7 +202,7 @@
     const focused = document.activeElement;
     counts.textContent = `${of("done").length} of ${jobs.length} uploaded${failed ? `, ${failed} failed` : ""}`;
     summary.hidden = !jobs.length;
-    stop.hidden = !active;
+    stop.hidden = !jobs.some(isOpen);
     clear.hidden = !stop.hidden;
     if (summary.contains(focused) && focused.closest("[hidden]")) (summary.hidden ? pick : summary).focus();
     if (active || !ended.size) return;
@@ -278,6 +280,6 @@
     next();
   });
   addEventListener("beforeunload", (event) => {
-    if (jobs.some((job) => ["sending", "waiting"].includes(job.state))) event.preventDefault();
+    if (jobs.some(isOpen)) event.preventDefault();
   });
 }
