@@ -558,6 +558,33 @@ fn files_that_ask_are_kept_until_they_are_cancelled() {
     assert_eq!((labels(), warns()), (json!("Clear list"), json!(false)));
 }
 
+/// A server may answer 412 to a request without conditions too.
+#[test]
+#[ignore = "needs Chromium and chromedriver"]
+fn choice_that_is_answered_with_a_conflict_is_not_sent_again() {
+    let folder = folder();
+    let (_site, url) = serve(&folder, &["--upload", "--upload-overwrite"]);
+    let browser = Browser::start();
+    browser.open(&url);
+    browser.script(
+        "const { setRequestHeader, send } = XMLHttpRequest.prototype; \
+         Object.assign(XMLHttpRequest.prototype, { \
+           setRequestHeader(name, value) { \
+             if (name !== 'If-None-Match') setRequestHeader.call(this, name, value); }, \
+           send(body) { setRequestHeader.call(this, 'If-None-Match', '*'); send.call(this, body); } })",
+    );
+    let names = ["notes.txt", "other.bin"];
+    choose(&browser, &names.map(|name| (name, 7)));
+    for name in names {
+        assert_eq!(ended(&browser, name).state, "asking", "{name}");
+    }
+    browser.script("document.querySelector('.jobs input[type=checkbox]').click()");
+    press_button(&browser, "notes.txt", "Replace");
+    for name in names {
+        wait_for_state(&browser, name, "failed");
+    }
+}
+
 /// Words of tables are not broken, and what is too wide is scrolled within the README.
 #[test]
 #[ignore = "needs Chromium and chromedriver"]

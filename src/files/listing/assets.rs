@@ -15,7 +15,7 @@ pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 // A test compares the hashes.
 const STYLE_HASH: &str = "ZWINGe9AypxVQ/59rq1ljOpEmwHOKzvPl3faF/aK7hE=";
 const SCRIPT_HASH: &str = "GzL2NeQ+JjJpXBudBuCSi242cGc5jXfXTxk5VfdXVXM=";
-const UPLOAD_SCRIPT_HASH: &str = "0tvyzMQFhcB99l6hyLdbTkhd4oyXU2fx/pR1Yqr/LPY=";
+const UPLOAD_SCRIPT_HASH: &str = "lVqv/OstNDFR94e8KyMEvI4xIrCNd8a8pBx5Ma1aRpg=";
 const MANAGE_SCRIPT_HASH: &str = "/1XghoePDJuJFhGhehxeJvQdwnPklR65CpAm5zI3eqs=";
 
 /// Returns the Content-Security-Policy of the page: it runs only its own styles and scripts, and loads

@@ -116,7 +116,8 @@
         this.copies++;
         return this.send();
       }
-      if (request.status === 412) {
+      // A choice that has been made has no effect on the next request.
+      if (request.status === 412 && this.mode === "new") {
         if (this.batch.choice) return this.choose(this.batch.choice);
         return this.ask();
       }
