@@ -805,8 +805,26 @@ fn focus_follows_the_entry_that_is_changed() {
     choose(&browser, &[("b.txt", 1)]);
     browser.wait_for("return document.querySelector('#entries a[href=\"b.txt\"]')");
     expect_focus("sub/");
+    // The menu has the focus while the list is read again, then the entry of the menu or what is shown.
+    browser.press(&[ENTER]);
+    choose(&browser, &[("c.txt", 1)]);
+    browser.wait_for("return document.querySelector('#entries a[href=\"c.txt\"]')");
+    browser.press(&[ESCAPE]);
+    browser.wait_for("return document.activeElement.matches('.more')");
+    expect_focus("sub/");
+    focus_menu("a.txt");
+    browser.press(&[ENTER]);
+    choose(&browser, &[("d.txt", 1)]);
+    browser.wait_for("return document.querySelector('#entries a[href=\"d.txt\"]')");
+    browser.press(&[ENTER]);
+    browser.wait_for("return document.querySelector('#preview').open");
+    browser.press(&[ESCAPE]);
+    browser.wait_for("return document.querySelector('#preview').childElementCount === 0");
+    expect_focus("a.txt");
 
-    for name in ["sub/", "new/", "a.txt", "b.txt", "dawn.jpg"] {
+    for name in [
+        "sub/", "new/", "a.txt", "b.txt", "c.txt", "d.txt", "dawn.jpg",
+    ] {
         focus_menu(name);
         browser.press(&delete);
         browser.press(&[ENTER]);

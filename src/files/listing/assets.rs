@@ -14,7 +14,7 @@ pub(super) const MANAGE_SCRIPT: &str = include_str!("manage.js");
 
 // A test compares the hashes.
 const STYLE_HASH: &str = "ZWINGe9AypxVQ/59rq1ljOpEmwHOKzvPl3faF/aK7hE=";
-const SCRIPT_HASH: &str = "GzL2NeQ+JjJpXBudBuCSi242cGc5jXfXTxk5VfdXVXM=";
+const SCRIPT_HASH: &str = "X+eXJstnCjs8l1+PtmHX0g+l80pbV4Udb6vFBU1VIgM=";
 const UPLOAD_SCRIPT_HASH: &str = "lVqv/OstNDFR94e8KyMEvI4xIrCNd8a8pBx5Ma1aRpg=";
 const MANAGE_SCRIPT_HASH: &str = "/1XghoePDJuJFhGhehxeJvQdwnPklR65CpAm5zI3eqs=";
 

@@ -161,10 +161,13 @@
   // The menu of an entry. Without popovers (before 2024) only the link itself is there.
   const menu = make("menu", { popover: "auto" });
   document.body.append(menu);
+  // The link of the entry whose menu was opened last.
+  let opener;
   const openMenu = (button) => {
     const link = linkOf(button.closest("tr"));
+    opener = link;
     const entries = [["Copy link", () => copy(link.href)]];
-    if (isShown(link)) entries.unshift(["Preview", () => preview(link)]);
+    if (isShown(link)) entries.unshift(["Preview", () => preview(opener)]);
     for (const extra of extras) entries.push(...extra(link));
     menu.replaceChildren(
       ...entries.map(([textContent, call]) =>
@@ -184,6 +187,13 @@
     menu.style.left = `${Math.max(0, place.right - menu.offsetWidth)}px`;
     menu.firstChild.focus();
   };
+  // The browser returns the focus to the button that opened the menu, but a refresh may have replaced that.
+  menu.addEventListener("toggle", ({ newState }) => {
+    const { activeElement } = document;
+    if (newState === "closed" && (activeElement === document.body || menu.contains(activeElement))) {
+      opener.closest("tr").querySelector(".more").focus({ preventScroll: true });
+    }
+  });
   menu.addEventListener("keydown", (event) => {
     const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (!by) return;
@@ -236,7 +246,7 @@
     filter();
     const links = shownLinks();
     const same = (old) => links.find(({ href }) => href === old?.href);
-    current = same(current) ?? current;
+    [current, opener] = [current, opener].map((old) => same(old) ?? old);
     const named = links.find((link) => nameOf(link).replace(/\/$/, "") === name);
     const next = named ?? same(link) ?? links[Math.min(at, links.length - 1)];
     const more = activeElement.matches(".more") && next?.closest("tr").querySelector(".more");
