@@ -299,6 +299,7 @@ fn address_flag(operand: &str) -> Option<String> {
 
 /// Returns the flag of an operand that begins with another dash than `-`.
 fn flag_with_dash(operand: &str) -> Option<String> {
+    let (operand, _) = operand.split_once('=').unwrap_or((operand, ""));
     let name = operand.trim_start_matches(DASHES);
     let command = command::serve();
     let longs = command::settings(&command).map(|(_, long)| format!("--{long}"));
@@ -430,6 +431,7 @@ mod tests {
             (Path::new("C:\\site"), None),
             (Path::new("a/b:80"), None),
             (Path::new("—port"), Some("did you mean --port?")),
+            (Path::new("—port=80"), Some("did you mean --port?")),
             (Path::new("yes"), Some("did you mean --upload=yes?")),
             (Path::new("fresh"), None),
             (Path::new("x.html"), Some("did you mean --spa=x.html?")),
