@@ -755,23 +755,28 @@ impl Flags {
         }
     }
 
-    /// Returns an error if a port was given, and each address has another one. Only for flags that were
+    /// Returns an error if a port was given, and each address with a port has another one. Only for flags that were
     /// typed together: a variable or a file may name the port for other addresses.
     pub(super) fn check_port_is_used(&self) -> Result<(), clap::Error> {
         let Some(port) = self.path_and_port()?.1.or(self.port) else {
             return Ok(());
         };
         let addresses = self.bind.iter().flat_map(|addresses| &addresses.0);
-        let ports = addresses.map(|endpoint| match endpoint {
-            Endpoint::Socket(address) => Some(address.port()),
-            Endpoint::Address(_) | Endpoint::Unix(_) => None,
-        });
-        let ports: Option<BTreeSet<u16>> = ports.collect();
-        let ports = ports.filter(|ports| !ports.contains(&port));
-        match ports.as_ref().and_then(BTreeSet::first) {
-            Some(other) => Err(two_ports(port, &other.to_string())),
-            None => Ok(()),
+        let mut used = BTreeSet::new();
+        for endpoint in addresses {
+            match endpoint {
+                Endpoint::Socket(address) => used.insert(Some(address.port())),
+                Endpoint::Unix(_) => used.insert(None),
+                Endpoint::Address(_) => return Ok(()),
+            };
         }
+        if used.is_empty() || used.contains(&Some(port)) {
+            return Ok(());
+        }
+        Err(match used.into_iter().flatten().next() {
+            Some(other) => two_ports(port, &other.to_string()),
+            None => return Ok(()),
+        })
     }
 }
 

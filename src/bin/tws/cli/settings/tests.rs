@@ -178,6 +178,10 @@ fn wrong_flags_are_worded_as_subject_cause_and_remedy() {
             "two ports given (8001 and 8000); give one",
         ),
         (
+            &["-b", "127.0.0.1:8000,unix:/s", "8001"],
+            "two ports given (8001 and 8000); give one",
+        ),
+        (
             &["--workers", "0"],
             "--workers: must be an integer between 1 and 4294967295 (got \"0\")",
         ),
