@@ -1,10 +1,15 @@
 //! The text file in an archive that lists the entries which the server cannot read. They are not missing
 //! by chance, so the archive does not break off; but its reader must know that they are missing.
 
+use std::hash::{BuildHasher, RandomState};
+
 use crate::explain_log::Escaped;
 
 /// The name of the file, unless an entry has it.
 const FILE_NAME: &str = "MISSING-FILES.txt";
+
+/// The largest number in the name of the file, if entries have the names before. Then it is random.
+const MAX_NUMBER: u32 = 9;
 
 /// Entries beyond this length of the list are counted only.
 const MAX_LIST_BYTES: usize = 64 * 1024;
@@ -48,13 +53,16 @@ impl UnreadableEntries {
     }
 }
 
-/// Returns the name of the file in a folder, without case different from the names of its entries.
+/// Returns a name that no entry has, in upper or lower case. `is_entry` looks at all entries.
 pub(super) fn file_name(is_entry: impl Fn(&str) -> bool) -> String {
     let (stem, extension) = FILE_NAME.split_once('.').unwrap_or((FILE_NAME, "txt"));
-    let numbered = (2_u64..).map(|number| format!("{stem} ({number}).{extension}"));
+    // Few, because who can upload could make every number an entry.
+    let numbered = (2..=MAX_NUMBER).map(|number| format!("{stem} ({number}).{extension}"));
     let mut names = std::iter::once(FILE_NAME.to_owned()).chain(numbered);
-    let unused = names.find(|name| !is_entry(name));
-    unused.unwrap_or_else(|| FILE_NAME.to_owned())
+    names.find(|name| !is_entry(name)).unwrap_or_else(|| {
+        let random = RandomState::new().hash_one(());
+        format!("{stem} ({random}).{extension}")
+    })
 }
 
 #[cfg(test)]
@@ -84,5 +92,12 @@ mod tests {
         let is_entry = |name: &str| used.iter().any(|used| used.eq_ignore_ascii_case(name));
         assert_eq!(file_name(|_| false), "MISSING-FILES.txt");
         assert_eq!(file_name(is_entry), "MISSING-FILES (3).txt");
+        let looks = std::cell::Cell::new(0);
+        let unused = file_name(|name| {
+            looks.set(looks.get() + 1);
+            name.len() < 30
+        });
+        assert!(unused.starts_with("MISSING-FILES ("), "{unused}");
+        assert!(looks.get() < 10);
     }
 }
