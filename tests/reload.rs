@@ -475,6 +475,11 @@ fn sighup_with_lost_root_or_empty_file_keeps_settings() {
         ),
         (&["--config=etc/tws.toml"], format!("{named}{rest}"), ""),
         (&["site", "--config=etc/tws.toml"], rest.to_owned(), "\n"),
+        (
+            &["site", "--config=etc/tws.toml"],
+            rest.to_owned(),
+            "# soon\n",
+        ),
     ] {
         for (signal, expected) in [
             (Signal::HUP, "the settings are unchanged"),
@@ -493,6 +498,45 @@ fn sighup_with_lost_root_or_empty_file_keeps_settings() {
             tws.end();
         }
     }
+}
+
+/// An editor that renames its new file to the settings file removes the old one before.
+#[test]
+fn settings_file_of_root_that_is_gone_keeps_settings() {
+    for (signal, expected) in [
+        (Signal::HUP, "the settings are unchanged"),
+        (Signal::USR2, "continues to serve"),
+    ] {
+        let folder = tempfile::tempdir().expect("create temporary directory");
+        fs::write(folder.path().join("secret.txt"), "secret").expect("write file");
+        let file = folder.path().join(".tws.toml");
+        let rules = "[[access]]\npath = \"/secret.txt\"\ndeny = \"all\"\n";
+        fs::write(&file, rules).expect("write file");
+        let tws = ProcessWithStderr::start(folder.path(), &[".", "--access-log=off"]);
+        assert_eq!(tws.process.client().get("/secret.txt").status, 403);
+        fs::remove_file(&file).expect("remove file");
+        tws.process.signal(signal);
+        tws.wait_for_line(expected);
+        assert_eq!(tws.process.client().get("/secret.txt").status, 403);
+        tws.end();
+    }
+}
+
+/// A file that is read before it is complete may lack rules at its end.
+#[test]
+fn sighup_reports_each_path_that_is_no_longer_restricted() {
+    let text = |paths: &[&str]| {
+        let rule = |path: &&str| format!("[[access]]\npath = \"{path}\"\ndeny = \"all\"\n");
+        let rules: String = paths.iter().map(rule).collect();
+        format!("directory = \"../site\"\nport = 0\naccess-log = \"off\"\n{rules}")
+    };
+    let folder = site_folder(&text(&["/one/*", "/two/*"]));
+    let file = folder.path().join("etc/tws.toml");
+    let tws = ProcessWithStderr::start(folder.path(), &["--config=etc/tws.toml"]);
+    replace(&file, &text(&["/one/*"]));
+    tws.process.signal(Signal::HUP);
+    tws.wait_for_line("/two/* is not restricted");
+    tws.end();
 }
 
 #[cfg(feature = "sqlite")]
@@ -545,7 +589,7 @@ fn sighup_reloads_password_file() {
     // The loss of all passwords is logged.
     replace(&folder.path().join("etc/tws.toml"), SETTINGS);
     tws.process.signal(Signal::HUP);
-    tws.wait_for_line("requires a password");
+    tws.wait_for_line("requires no password");
     tws.end();
 }
 

@@ -75,6 +75,11 @@ impl AuthRule {
         }
     }
 
+    /// Returns the pattern of the paths that the rule is about.
+    pub fn path(&self) -> impl fmt::Display {
+        &self.path
+    }
+
     /// Returns where the rule is written.
     pub fn location(&self) -> &SourceLocation {
         &self.location
@@ -88,6 +93,11 @@ impl AuthRule {
 }
 
 impl AccessRule {
+    /// Returns the pattern of the paths that the rule is about.
+    pub fn path(&self) -> impl fmt::Display {
+        &self.path
+    }
+
     /// Returns whether a client may request the paths.
     pub(crate) fn permits(&self, client: SocketAddr) -> bool {
         let allow = self.allow.as_ref();

@@ -24,7 +24,7 @@ use crate::error::Error;
 pub struct ConfigFile {
     /// The path of the file, as given.
     pub path: PathBuf,
-    /// Whether there is nothing in the file but white space: it may be about to be written.
+    /// Whether there is nothing in the file but white space and comments: it may be about to be written.
     pub is_blank: bool,
     /// The site.
     pub site: Site,
@@ -105,6 +105,7 @@ impl ConfigFile {
             let start = start_of(&error);
             at(start, &syntax_error(error.message(), line_at(text, start)))
         })?;
+        let is_blank = table.get_ref().is_empty();
         let lines = LineNumbers::of(text);
         let others = take_others(table.get_mut(), &lines);
         let sites = table.get_ref().clone();
@@ -130,7 +131,7 @@ impl ConfigFile {
         check(&site, &sites).map_err(|(start, reason)| at(start, &reason))?;
         Ok(Self {
             path: path.to_owned(),
-            is_blank: text.trim_ascii().is_empty(),
+            is_blank,
             site,
             others,
             free_keys: free_keys(&sites, &lines),

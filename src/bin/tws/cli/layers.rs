@@ -45,7 +45,7 @@ pub(super) struct ConfigLayers {
     pub(super) site: Site,
     pub(super) site_file: SiteFileSource,
     /// Whether there is a settings file without any text.
-    pub(super) is_file_blank: bool,
+    pub(super) has_file_settings: bool,
     pub(super) root: PathBuf,
     pub(super) root_is_explicit: bool,
     /// Allowed, but probably not intended; one line each.
@@ -78,7 +78,7 @@ impl ConfigLayers {
         }
         let root = explicit_root(parser.flags()?)?;
         Ok(Self {
-            is_file_blank: file.as_ref().is_some_and(|file| file.is_blank),
+            has_file_settings: file.as_ref().is_some_and(|file| !file.is_blank),
             site: file.map(|file| file.site).unwrap_or_default(),
             site_file,
             root_is_explicit: root.is_some(),

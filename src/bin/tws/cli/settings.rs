@@ -50,8 +50,8 @@ pub(crate) struct Settings {
     pub(crate) is_root_named: bool,
     pub(crate) config: Config,
     pub(crate) site_file: SiteFileSource,
-    /// Whether the settings file has no text.
-    pub(crate) is_file_blank: bool,
+    /// Whether there is a settings file with settings.
+    pub(crate) has_file_settings: bool,
     /// The rules of the settings file, overridden by flags and variables.
     pub(crate) site: Site,
     /// The origins whose pages may read all responses.
@@ -326,6 +326,7 @@ impl Settings {
     }
 
     /// Returns the beginning of messages about a file of passwords: where it is named.
+    #[cfg(feature = "auth")]
     pub(crate) fn location_of_passwords(&self, path: &Path) -> String {
         let hosts = self.site.hosts.iter().flat_map(|host| &host.auth);
         let mut rules = self.site.auth.iter().chain(hosts);
@@ -394,7 +395,7 @@ impl Settings {
         let settings = Self {
             config,
             site_file: layers.site_file,
-            is_file_blank: layers.is_file_blank,
+            has_file_settings: layers.has_file_settings,
             is_root_named: layers.root_is_explicit,
             root,
             users,
