@@ -143,7 +143,8 @@ impl ErrorFields {
         ErrorContext {
             cors: cors.map(|cors| cors.fields_for(request)),
             site: Arc::clone(site),
-            request: has_pages.then(|| request.clone().into_owned()),
+            // A page does not depend on the content, which may be large.
+            request: has_pages.then(|| request.without_content().into_owned()),
             path: request.path_bytes().to_vec(),
         }
     }
