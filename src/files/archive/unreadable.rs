@@ -56,7 +56,7 @@ impl UnreadableEntries {
 /// Returns a name that no entry has, in upper or lower case. `is_entry` looks at all entries.
 pub(super) fn file_name(is_entry: impl Fn(&str) -> bool) -> String {
     let (stem, extension) = FILE_NAME.split_once('.').unwrap_or((FILE_NAME, "txt"));
-    // Few, because who can upload could make every number an entry.
+    // Few: a client that may upload could use up any count of them.
     let numbered = (2..=MAX_NUMBER).map(|number| format!("{stem} ({number}).{extension}"));
     let mut names = std::iter::once(FILE_NAME.to_owned()).chain(numbered);
     names.find(|name| !is_entry(name)).unwrap_or_else(|| {
