@@ -265,7 +265,12 @@ fn compress(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
 #[cfg(all(feature = "cli", feature = "compress"))]
 #[test]
 fn compressed_folder_is_served_from_sidecars() {
-    let folder = sample_folder();
+    let folder = tempfile::tempdir().expect("create temporary directory");
+    let files = [("made.txt", text()), ("tiny.txt", "t".to_owned())];
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("write file");
+    }
+    fs::write(folder.path().join("photo.png"), [7; 5000]).expect("write file");
     let run = |args: &[&str]| compress(folder.path(), args).0;
     assert_eq!(run(&["--jobs=2", "."]), Some(0));
     assert_eq!(run(&["."]), Some(0));
@@ -274,6 +279,10 @@ fn compressed_folder_is_served_from_sidecars() {
     assert_eq!(run(&[]), Some(2));
     assert_eq!(run(&["-j", "0", "."]), Some(2));
     assert_eq!(run(&["--help"]), Some(0));
+    // What cannot be decoded is reported and kept.
+    fs::write(folder.path().join("tiny.txt.gz"), "mine").expect("write file");
+    assert_eq!(run(&["."]), Some(1));
+    fs::remove_file(folder.path().join("tiny.txt.gz")).expect("remove file");
     let server = server(folder.path(), |site| site.compress = Compress::Sidecar);
     let mut client = server.client();
     for coding in ["gzip", "zstd", "br"] {

@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 
 use super::compress::{self, Effort, Encoder};
 use super::media_type::{self, MediaTypes};
+use super::representation;
 use super::rules::Rules;
 use super::upload::temp_file::{Folder, OverwritePolicy, TempFile};
 use crate::error::Error;
@@ -243,7 +244,8 @@ impl Sidecars {
             let name = source.as_os_str().as_bytes();
             let of_sidecar = Coding::of_file_name(name);
             let inner = of_sidecar.map_or(name, |(_, inner)| inner);
-            if !media_type::compresses(&media_types.of(inner)) {
+            // `x.tar.gz` beside `x.tar` is an archive of its own.
+            if !media_type::compresses(&media_types.of(inner)) || inner.ends_with(b".tar") {
                 continue;
             }
             if let Some((coding, inner)) = of_sidecar {
@@ -273,9 +275,10 @@ impl Sidecars {
     /// A sidecar appears complete, with the modification time and the mode of its file, and only if it is
     /// smaller. One that exists is kept if it has the time of its file and decodes to it, and replaced
     /// otherwise. It is removed only if it would be served with other content than that of its file and a
-    /// new one would be no smaller. A file with the name of a sidecar that is not in its format is kept, and
-    /// is an error in the report. Several processes may do this at once, and be killed at any time: a file
-    /// without its final name is removed by the kernel, where the file system has `O_TMPFILE`. `on_done` is called with the size of each job that has ended.
+    /// new one would be no smaller. A file with the name of a sidecar that cannot be decoded, or has other
+    /// content and may not be complete, is kept, and is an error in the report. Several processes may do this
+    /// at once, and be killed at any time: a file without its final name is removed by the kernel, where the
+    /// file system has `O_TMPFILE`. `on_done` is called with the size of each job that has ended.
     pub fn write(self, threads: usize, on_done: impl Fn(u64) + Sync) -> SidecarReport {
         let next = AtomicUsize::new(0);
         let report = Mutex::new(SidecarReport {
@@ -332,7 +335,7 @@ impl SidecarJob {
             Existing::UpToDate => return Ok(JobEnd::UpToDate),
             Existing::Foreign => {
                 return Err(io::Error::other(
-                    "is no sidecar, and is kept; move it away if one is wanted",
+                    "is no sidecar of its file, or not complete, and is kept; move it away if one is wanted",
                 ));
             }
             _ => {}
@@ -381,18 +384,15 @@ impl SidecarJob {
             return Ok(Existing::Foreign);
         }
         let sidecar_modified = known.modified()?;
-        if decodes_to(&open(&sidecar)?, self.coding, source)? {
-            return Ok(if sidecar_modified == modified {
-                Existing::UpToDate
-            } else {
-                Existing::Outdated(known)
-            });
-        }
-        // As the server decides.
-        Ok(if sidecar_modified >= modified {
-            Existing::Wrong(known)
-        } else {
-            Existing::Outdated(known)
+        Ok(match decode(&open(&sidecar)?, self.coding, source)? {
+            Decoded::Same if sidecar_modified == modified => Existing::UpToDate,
+            Decoded::Same => Existing::Outdated(known),
+            Decoded::Other if sidecar_modified < modified => Existing::Outdated(known),
+            Decoded::Other if representation::is_ready(sidecar_modified, modified) => {
+                Existing::Wrong(known)
+            }
+            // It may be about to be completed, or something else.
+            Decoded::Other | Decoded::Nothing => Existing::Foreign,
         })
     }
 }
@@ -441,7 +441,7 @@ fn error_of_sidecar_of_link(sidecar: &Path, coding: Coding, source: &Path) -> Op
     let check = || {
         let (file, mut target) = (open(sidecar)?, open(source)?);
         let is_served = file.metadata()?.modified()? >= target.metadata()?.modified()?;
-        io::Result::Ok(!is_served || decodes_to(&file, coding, &mut target)?)
+        io::Result::Ok(!is_served || decode(&file, coding, &mut target)? == Decoded::Same)
     };
     let reason = match check() {
         Ok(true) => return None,
@@ -457,26 +457,38 @@ fn error_of_sidecar_of_link(sidecar: &Path, coding: Coding, source: &Path) -> Op
 /// The size of the buffers in which files are read.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Returns whether a sidecar decodes to the content of its source.
-fn decodes_to(sidecar: &File, coding: Coding, source: &mut File) -> io::Result<bool> {
+/// What a sidecar decodes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decoded {
+    /// The content of its source.
+    Same,
+    Other,
+    /// It is damaged or incomplete, or in another format.
+    Nothing,
+}
+
+/// Decodes a sidecar, and compares it with its source.
+fn decode(sidecar: &File, coding: Coding, source: &mut File) -> io::Result<Decoded> {
     let mut decoder = compress::decoder(BufReader::with_capacity(BUFFER_BYTES, sidecar), coding)?;
     let (mut decoded, mut expected) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    let mut result = Decoded::Same;
     source.rewind()?;
     loop {
         let count = match decoder.read(&mut decoded) {
             Ok(count) => count,
             Err(error) if error.raw_os_error().is_some() => return Err(error),
-            // It is damaged, or in another format.
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(Decoded::Nothing),
         };
-        // At the end of the one there must be no byte of the other.
-        let wanted = count.max(1);
-        let read = read_full(source, &mut expected[..wanted])?;
-        if decoded[..count] != expected[..read] {
-            return Ok(false);
+        if result == Decoded::Same {
+            // At the end of the one there must be no byte of the other.
+            let wanted = count.max(1);
+            let read = read_full(source, &mut expected[..wanted])?;
+            if decoded[..count] != expected[..read] {
+                result = Decoded::Other;
+            }
         }
         if count == 0 {
-            return Ok(true);
+            return Ok(result);
         }
     }
 }
@@ -655,6 +667,8 @@ mod tests {
         fs::create_dir(at("text.txt.zst")).expect("a folder");
         // Older than its file, so not served, and a new one would be no smaller.
         write("tiny.txt", b"t");
+        write("x.tar", &[0; 5000]);
+        write("x.tar.gz", b"mine");
         let backup = encoded(b"backup");
         write("tiny.txt.gz", &backup);
         let file = OpenOptions::new().write(true).open(at("tiny.txt.gz"));
@@ -667,8 +681,19 @@ mod tests {
         assert_eq!(fs::read(at("text.txt.gz")).ok(), Some(b"mine".to_vec()));
         assert!(at("text.txt.zst").is_dir());
         assert_eq!(fs::read(at("tiny.txt.gz")).ok(), Some(backup.clone()));
-        // Newer, and so served.
+        // Newer, but it may be incomplete: it is not served yet.
         write("tiny.txt.gz", &backup);
+        write("text.txt.br", b"no brotli");
+        let report = Sidecars::find(folder.path())?.write(2, |_| {});
+        assert_eq!((report.errors.len(), report.removed.len()), (4, 0));
+        assert_eq!(fs::read(at("tiny.txt.gz")).ok(), Some(backup));
+        // It is served.
+        let served = SystemTime::now() - std::time::Duration::from_secs(10);
+        for (name, time) in [("tiny.txt", old), ("tiny.txt.gz", served)] {
+            let file = OpenOptions::new().write(true).open(at(name));
+            file.and_then(|file| file.set_modified(time))
+                .expect("a time");
+        }
         let report = Sidecars::find(folder.path())?.write(2, |_| {});
         assert_eq!(report.removed, [at("tiny.txt.gz")]);
         assert!(!at("tiny.txt.gz").exists());
