@@ -31,15 +31,15 @@ pub(crate) fn is_explained() -> bool {
     log::log_enabled!(target: TARGET, log::Level::Trace)
 }
 
-/// Displays the bytes of a path or a field in one line: control characters and bytes that are not UTF-8
-/// are escaped.
+/// Displays the bytes of a path or a field in one line: control characters, marks that change the direction
+/// of the text, and bytes that are not UTF-8 are escaped.
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for letter in chunk.valid().chars() {
-                if letter.is_control() {
+                if letter.is_control() || is_direction_mark(letter) {
                     write!(f, "{}", letter.escape_default())?;
                 } else {
                     write!(f, "{letter}")?;
@@ -49,6 +49,14 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns whether a letter has the property Bidi_Control (UAX #9): it can make a text look like another one.
+fn is_direction_mark(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
@@ -61,6 +69,7 @@ mod tests {
             (&b"/a b"[..], "/a b"),
             ("/ñ".as_bytes(), "/ñ"),
             (b"/\xFFa\r\n\x1b[2J", r"/\xffa\r\n\u{1b}[2J"),
+            ("/a\u{202E}gpj.exe".as_bytes(), r"/a\u{202e}gpj.exe"),
         ] {
             assert_eq!(Escaped(bytes).to_string(), shown);
         }
