@@ -222,14 +222,16 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! The closure runs once for each request, before its content is received, and all responses pass through it:
-//! also the 413 for content that is too large, the 500 after a panic and the 503 if too much is in progress.
+//! The closure runs once for each request, before its content is received, so it does not see the content.
+//! The response passes through it, also the 413 for content that is too large, the 500 after a panic and the
+//! 503 if too much is in progress. [`around`] names the one exception, of content that is rejected late.
 //! [`Router::route_layer`] wraps some routes only, and [`around_with_state`] shares the state of the handlers.
 //!
 //! There are [`Cors`] for pages of other origins, [`RateLimit`] for the rate of requests, `BasicAuth`
 //! (feature `auth`) for passwords, [`SlowLog`] for slow responses and [`AllowedHosts`] for host names:
 //! `.layer(|app| SlowLog::new(app, threshold))`. `.layer(request_id())` gives each request an identifier
-//! ([`request_id`]), and `.layer(security_headers())` adds header fields for browsers ([`security_headers`]). [`Router::nest`] mounts a handler below a prefix, and [`Router::merge`] adds the
+//! ([`request_id`]), and `.layer(security_headers())` adds header fields for browsers
+//! ([`security_headers`]). [`Router::nest`] mounts a handler below a prefix, and [`Router::merge`] adds the
 //! routes of another router.
 //!
 //! # Deferred responses

@@ -50,7 +50,8 @@ impl Job {
         self.changes.apply(outcome, request)
     }
 
-    /// Does the work for a caller that waits, who learns of a panic unless a layer changes the response.
+    /// Does the work for a caller that waits. Its panic goes on to the caller, unless a layer changes the
+    /// response.
     fn run_by_hand(self) -> Outcome {
         if self.changes.0.is_empty() {
             return (self.work)();

@@ -207,10 +207,10 @@ fn respond(handler: &BoxHandler, request: &Request<'static>) -> Response {
     };
     if len as u64 > max {
         let too_large = Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "content too large");
-        admission.decided();
+        admission.mark_decided();
         return handler.reject(&head, too_large);
     }
-    let request = request.with_admission(admission.decided());
+    let request = request.with_admission(admission.mark_decided());
     handler.handle(&request).wait()
 }
 

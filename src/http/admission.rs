@@ -20,7 +20,7 @@ type Decision = Box<dyn Any + Send>;
 
 impl Admission {
     /// Notes that the question was asked.
-    pub(crate) fn decided(&self) -> &Self {
+    pub(crate) fn mark_decided(&self) -> &Self {
         self.is_decided.store(true, Ordering::Relaxed);
         self
     }

@@ -57,9 +57,10 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 /// The closure is called once for each request. It gets the head: for a request with content it is called
 /// before that is received. So [`Request::content`] and [`Request::reader`] are empty in the closure even if
 /// content follows, and content that it sets is replaced. A layer that checks or changes the content, such as
-/// one for signatures or decompression, must implement [`Handler`] instead. If it does not call [`Next::run`], its response is sent and the content is not
-/// read. If it does, the inner handler is called when the content has been received, or while it is
-/// ([`BodyPolicy::Stream`]). Changes of the response ([`Outcome::map`]) run when there is one: also if the
+/// one for signatures or decompression, must implement [`Handler`] instead.
+///
+/// If the closure does not call [`Next::run`], its response is sent and the content is not read. If it does,
+/// the inner handler is called when the content has been received, or while it is ([`BodyPolicy::Stream`]). Changes of the response ([`Outcome::map`]) run when there is one: also if the
 /// content is rejected (413, for example), if the handler panics (500), and if it cannot be called because too
 /// much is in progress (503). Only the rejection of content of which the handler has begun to read a
 /// stream passes through another call of the closure.
@@ -67,7 +68,8 @@ const MAX_UNWANTED_BYTES: usize = 64 * 1024;
 /// The closure is called on an event loop. One that must block, to look up a session for example, returns
 /// [`Outcome::blocking`] or [`Outcome::deferred`] and calls `next` there, with an owned copy of the
 /// request: not in a task that the closure itself starts, which may run before the content is received. For the
-/// same reason [`Outcome::wait`] of the outcome of `next` belongs in the job that is returned. Content is received before that job runs, as the inner handler says, up to 64 KiB where it would reject it.
+/// same reason [`Outcome::wait`] of the outcome of `next` belongs in the job that is returned. Content is
+/// received before that job runs, as the inner handler says, up to 64 KiB where it would reject it.
 ///
 /// A layer of several routes ([`Router::route_layer`](crate::Router::route_layer)) calls the same closure for
 /// all of them.
@@ -160,20 +162,19 @@ impl Next {
 
     /// Calls the inner handler.
     pub fn run(self, request: &Request<'_>) -> Outcome {
-        if let Call::Admit(head) = &self.call {
-            return head.run(&self.inner, request, self.extensions);
-        }
-        if self.extensions.is_empty() {
-            self.call(request)
-        } else {
-            self.call(&request.with_extensions(self.extensions.clone()))
-        }
-    }
-
-    fn call(&self, request: &Request<'_>) -> Outcome {
-        match &self.call {
-            Call::Handle | Call::Admit(_) => self.inner.handle(request),
-            Call::Reject(rejection) => self.inner.reject(request, *rejection).into(),
+        let Self {
+            inner,
+            call,
+            extensions,
+        } = self;
+        let extended = |call: &dyn Fn(&Request<'_>) -> Outcome| match extensions.as_slice() {
+            [] => call(request),
+            extensions => call(&request.with_extensions(extensions.to_vec())),
+        };
+        match call {
+            Call::Handle => extended(&|request| inner.handle(request)),
+            Call::Reject(rejection) => extended(&|request| inner.reject(request, rejection).into()),
+            Call::Admit(head) => head.run(&inner, request, extensions),
         }
     }
 }
@@ -281,7 +282,7 @@ impl Decision {
         let head = passed_on.request.as_ref().unwrap_or(request);
         let whole = head.with_content_of(request);
         let extended = whole.with_extensions(passed_on.extensions);
-        let admission = self.head.admission.decided();
+        let admission = self.head.admission.mark_decided();
         let made = call(&self.inner, &extended.with_admission(admission));
         let promise = &self.head.promise;
         promise.fill(self.outcome, made, &RequestName(request))
@@ -331,7 +332,7 @@ impl Handler for Around {
     }
 
     fn admit(&self, request: &Request<'_>) -> BodyPolicy {
-        // A question without effect, from what will ask again.
+        // A middleware outside asks for the policy only, and will ask again.
         if request.was_admitted() {
             return self.inner.admit(request);
         }
@@ -495,7 +496,7 @@ mod tests {
         let admission = Admission::default();
         let other = other.with_admission(&admission);
         let _ = handler.admit(&other);
-        admission.decided();
+        admission.mark_decided();
         let response = handler.handle(&other).wait();
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         let response = handler.reject(&request, TOO_LARGE);

@@ -15,6 +15,6 @@ pub(super) fn handle_late(handler: &dyn Handler, request: &Request<'_>) -> Outco
     if let BodyPolicy::Reject(response) = handler.admit(&request) {
         return response.closing().into();
     }
-    admission.decided();
+    admission.mark_decided();
     handler.handle(&request)
 }

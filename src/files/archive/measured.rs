@@ -16,8 +16,8 @@ impl MeasuredEntries {
         self.hashes.push(self.hasher.hash_one(name));
     }
 
-    /// Returns true if a walk that is at the entry `name` has come to the next entry that was measured. Other
-    /// entries are new: walks have the same order, as that of names is total.
+    /// Returns whether `name` is the next entry that was measured. Entries that are not were created later:
+    /// both walks sort by name.
     pub(super) fn visit(&mut self, name: &[u8]) -> bool {
         let hash = self.hasher.hash_one(name);
         let is_next = self.hashes.get(self.visited) == Some(&hash);

@@ -405,8 +405,8 @@ impl Root {
         Ok(folder)
     }
 
-    /// Opens the deepest directory above `path`, a name with a slash at its end, that exists. Returns the next
-    /// component as well, which is no directory.
+    /// Opens the deepest existing directory on the way to `path`, which ends with a slash. Also returns the
+    /// next component, which is not a directory.
     pub(super) fn deepest_folder<'p>(
         &self,
         path: &'p [u8],

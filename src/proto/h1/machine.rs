@@ -170,17 +170,17 @@ impl Machine {
             }
             ConnectionState::Exchange(ExchangeState::HandlingBody(pending)) => {
                 body.content = &pending.body.bytes;
-                body.admission = Some(pending.admission.decided());
+                body.admission = Some(pending.admission.mark_decided());
             }
             ConnectionState::Exchange(ExchangeState::Streaming(pending, writer)) => {
                 body.stream = Some(writer.reader_handle());
-                body.admission = Some(pending.admission.decided());
+                body.admission = Some(pending.admission.mark_decided());
             }
             // An unknown expectation is rejected before the handler is asked about the body.
             ConnectionState::Exchange(ExchangeState::Rejecting(pending, rejection))
                 if rejection.status() != StatusCode::EXPECTATION_FAILED =>
             {
-                body.admission = Some(pending.admission.decided());
+                body.admission = Some(pending.admission.mark_decided());
             }
             _ => {}
         }

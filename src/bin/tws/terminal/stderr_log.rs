@@ -36,9 +36,8 @@ pub(crate) struct Diagnostics {
 
 impl Diagnostics {
     /// Installs the logger, at `level` unless `RUST_LOG` sets it. A reload is always reported, unless only
-    /// errors are. Messages have `style` if standard
-    /// error is a terminal that supports colours. They wait until
-    /// [`start_writer`](Self::start_writer) is called.
+    /// errors are. Messages have `style` if standard error is a terminal that supports colours. They wait
+    /// until [`start_writer`](Self::start_writer) is called.
     pub(crate) fn install(level: LevelFilter, style: WriteStyle) -> Self {
         let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
         let style = if supports_color(&io::stderr()) {

@@ -282,7 +282,7 @@ impl Machine {
         let mut body = ReceivedBody {
             admission: match (state, &pending.admission) {
                 (Some(StreamState::AwaitingAdmission(_)), admission) => admission.as_ref(),
-                (_, admission) => admission.as_ref().map(Admission::decided),
+                (_, admission) => admission.as_ref().map(Admission::mark_decided),
             },
             ..ReceivedBody::default()
         };
