@@ -11,6 +11,16 @@ use crate::proto::exchange::ExchangeId;
 use crate::proto::h2::error_code::ErrorCode;
 use crate::proto::transfer::StalledOn;
 
+#[track_caller]
+fn assert_ends_with(conversation: &Conversation, last: &str) {
+    let summary = conversation.summary();
+    assert_eq!(
+        summary.last().map(String::as_str),
+        Some(last),
+        "{summary:?}"
+    );
+}
+
 /// The promise of the design: what is urgent waits for one portion at most.
 #[test]
 fn small_response_overtakes_a_download() {
@@ -164,10 +174,7 @@ fn held_stream_is_reset_and_held_connection_is_closed() {
     let mut conversation = sizes(10);
     conversation.send(&[get(1, "/bytes/100"), get(3, "/file/100")].concat());
     conversation.wait(Duration::from_secs(6));
-    assert_eq!(
-        conversation.summary().last().map(|it| &it[..]),
-        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
-    );
+    assert_ends_with(&conversation, "GOAWAY 3 ENHANCE_YOUR_CALM");
     assert_eq!(conversation.records.len(), 2);
 
     // The window of the connection is used up.
@@ -178,10 +185,7 @@ fn held_stream_is_reset_and_held_connection_is_closed() {
     conversation.wait(Duration::from_secs(29));
     assert_eq!(conversation.summary().len(), 1);
     conversation.wait(Duration::from_secs(2));
-    assert_eq!(
-        conversation.summary().last().map(|it| &it[..]),
-        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
-    );
+    assert_ends_with(&conversation, "GOAWAY 3 ENHANCE_YOUR_CALM");
 }
 
 /// With a small window, a stream is held until the next WINDOW_UPDATE, so for most of the time.
@@ -197,10 +201,7 @@ fn stream_that_is_held_for_a_moment_is_not_held_too_long() {
     assert_eq!(conversation.received(3), 61_000);
     // The only stream that is left.
     conversation.wait(Duration::from_secs(31));
-    assert_eq!(
-        conversation.summary().last().map(|it| &it[..]),
-        Some("GOAWAY 3 ENHANCE_YOUR_CALM")
-    );
+    assert_ends_with(&conversation, "GOAWAY 3 ENHANCE_YOUR_CALM");
 }
 
 /// What the client takes before its first pause counts, whichever window it leaves closed.
@@ -216,11 +217,7 @@ fn client_that_pauses_after_a_fast_beginning_has_saved_time() {
         conversation.wait(Duration::from_secs(29));
         assert_eq!(conversation.summary().len(), 1, "{window}");
         conversation.wait(Duration::from_secs(2));
-        assert_eq!(
-            conversation.summary().last().map(|it| &it[..]),
-            Some("GOAWAY 1 ENHANCE_YOUR_CALM"),
-            "{window}"
-        );
+        assert_ends_with(&conversation, "GOAWAY 1 ENHANCE_YOUR_CALM");
     }
 }
 
